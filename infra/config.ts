@@ -8,13 +8,22 @@ import * as z from "zod";
 const id = z.string().regex(/^\d{5,20}$/, "must be a string of 5 to 20 digits");
 const secretName = z.string().regex(/^[A-Za-z0-9/_+=.@-]{1,256}$/, "must be a Secrets Manager name, not an ARN");
 const accountId = z.string().regex(/^\d{12}$/, "must be a 12-digit AWS account id");
+const fraction = z.number().min(0).max(1);
 
 /** Time-outs of the functions. A share's bounds the settle window: no byte of a POST leaves later than this after its send deadline (A1). */
 export const functionTimeoutSeconds = { share: 30, verify: 60, revoke: 60, publish: 60, reconcile: 60 } as const;
 
 const metaBaseUrl = "https://graph.facebook.com";
 
-export const stageConfigSchema = z
+/** The two names a stage's secrets go by. */
+export function systemTokenSecretName(stage: string): string {
+  return `credit-lines/${stage}/system-token`;
+}
+function defaultBusinessTokenSecretPrefix(stage: string): string {
+  return `credit-lines/${stage}/business-token/`;
+}
+
+const stageConfigSchema = z
   .strictObject({
     stage: z.string().regex(/^[a-z][a-z0-9-]{0,19}$/, "must be 1-20 of a-z 0-9 -, starting with a letter"),
     partnerBusinessId: id,
@@ -29,8 +38,8 @@ export const stageConfigSchema = z
       .string()
       .regex(/^v\d{2,3}\.0$/, "must look like v25.0")
       .default("v25.0"),
-    graphApiBaseUrl: z.url().default(metaBaseUrl),
-    graphTimeoutMs: z.int().min(100).max(30_000).default(8000),
+    graphApiBaseUrl: z.url({ protocol: /^https?$/, error: "must be an http or https URL" }).default(metaBaseUrl),
+    graphTimeoutMs: z.int().min(100).max(20_000).default(8000),
     settleWindowSeconds: z.number().positive().default(1800),
     clockSkewSeconds: z.number().min(0).default(300),
     secondPost: z.enum(["auto", "person"]).default("auto"),
@@ -39,19 +48,19 @@ export const stageConfigSchema = z
     quota: z
       .strictObject({
         callsPerHour: z.int().positive().default(5000),
-        sharesStopAt: z.number().min(0).max(1).default(0.8),
-        verifiesStopAt: z.number().min(0).max(1).default(0.9),
-        reconcileShare: z.number().min(0).max(1).default(0.2),
+        sharesStopAt: fraction.default(0.8),
+        verifiesStopAt: fraction.default(0.9),
+        reconcileShare: fraction.default(0.2),
       })
       .prefault({}),
     onPartnerRemoved: z.enum(["revoke-unless-siblings", "revoke", "hold"]).default("revoke-unless-siblings"),
     breaker: z
       .strictObject({ removals: z.int().positive().default(20), windowMinutes: z.number().positive().default(10) })
       .prefault({}),
-    dueSweepMinutes: z.int().min(1).default(5),
+    dueSweepMinutes: z.int().min(1).max(60).default(5),
     estateScanHours: z.int().min(1).default(24),
-    shrinkLimit: z.number().min(0).max(1).default(0.05),
-    businessTokenSecretPrefix: secretName.optional(),
+    shrinkLimit: fraction.default(0.05),
+    businessTokenSecretPrefix: secretName.endsWith("/", "must end with /").optional(),
     appSecretName: secretName.optional(),
     producers: z.array(accountId).default([]),
     consumers: z.array(accountId).default([]),
@@ -71,22 +80,31 @@ export const stageConfigSchema = z
       .prefault({}),
   })
   .superRefine((config, context) => {
-    const settleMin = 2 * functionTimeoutSeconds.share + 600;
-    if (config.stage !== "local" && config.settleWindowSeconds < settleMin) {
-      context.addIssue({
-        code: "custom",
-        path: ["settleWindowSeconds"],
-        message: `must be at least 2 × the share function's time-out + 600 s = ${settleMin}: a shorter window can declare a late share absent`,
-      });
+    function refuse(key: keyof typeof config, message: string): void {
+      context.addIssue({ code: "custom", path: [key], message });
+    }
+    const settleMinSeconds = 2 * functionTimeoutSeconds.share + 600;
+    if (config.stage !== "local" && config.settleWindowSeconds < settleMinSeconds) {
+      refuse(
+        "settleWindowSeconds",
+        `must be at least 2 × the share function's time-out + 600 s = ${settleMinSeconds}: a shorter window can declare a late share absent`,
+      );
     }
     if (config.stage === "prod" && config.graphApiBaseUrl !== metaBaseUrl) {
-      context.addIssue({
-        code: "custom",
-        path: ["graphApiBaseUrl"],
-        message: `must be ${metaBaseUrl} in prod: the system token is sent there`,
-      });
+      refuse("graphApiBaseUrl", `must be ${metaBaseUrl} in prod: the system token is sent there`);
     }
-  });
+    if (config.stage !== "local" && !config.graphApiBaseUrl.startsWith("https:")) {
+      refuse("graphApiBaseUrl", "must be https outside the stage local: the system token is sent there");
+    }
+    const prefix = config.businessTokenSecretPrefix;
+    if (prefix !== undefined && systemTokenSecretName(config.stage).startsWith(prefix)) {
+      refuse("businessTokenSecretPrefix", "must not cover the system token: a command could name it");
+    }
+  })
+  .transform((config) => ({
+    ...config,
+    businessTokenSecretPrefix: config.businessTokenSecretPrefix ?? defaultBusinessTokenSecretPrefix(config.stage),
+  }));
 
 export type StageConfig = z.output<typeof stageConfigSchema>;
 export type StageConfigInput = z.input<typeof stageConfigSchema>;
@@ -100,6 +118,7 @@ export const localStage = {
   settleWindowSeconds: 6,
   clockSkewSeconds: 2,
   verifyGraceSeconds: [1, 2, 3],
+  dueSweepMinutes: 1,
   retention: { keepDataOnDelete: false },
 } satisfies StageConfigInput;
 
@@ -111,13 +130,37 @@ export function parseStageConfig(input: unknown, source: string): StageConfig {
   throw new Error(`Stage configuration from ${source} is not valid:\n${faults.join("\n")}`);
 }
 
-/** Reads a JSON file of overrides and lays it over `base`. */
+/**
+ * Reads a JSON file of overrides and lays it over `base`.
+ * @throws Error when the file is no JSON object, or as `parseStageConfig` does.
+ */
 export function readStageConfig(file: string, base: Partial<StageConfigInput> = {}): StageConfig {
-  let overrides: unknown;
+  return parseStageConfig({ ...base, ...readOverrides(file) }, file);
+}
+
+/**
+ * The stage that `cdk … -c stage=NAME -c config=FILE` asks for. Without either it is `local`, so that a fresh checkout
+ * synthesizes; any other stage needs its file, since there is no sensible default for whose credit line it shares.
+ */
+export function stageConfigFromContext(context: { stage: unknown; config: unknown }): StageConfig {
+  const { stage, config: file } = z
+    .object({ stage: z.string().default("local"), config: z.string().optional() })
+    .parse(context);
+  const base = stage === "local" ? localStage : { stage };
+  if (file === undefined && stage !== "local") {
+    throw new Error(`The stage ${stage} needs its configuration: -c stage=${stage} -c config=FILE`);
+  }
+  const config = file === undefined ? parseStageConfig(base, "infra/config.ts") : readStageConfig(file, base);
+  if (config.stage !== stage) {
+    throw new Error(`${file} is of the stage ${config.stage}, but -c stage=${stage} was asked for`);
+  }
+  return config;
+}
+
+function readOverrides(file: string): Record<string, unknown> {
   try {
-    overrides = JSON.parse(readFileSync(file, "utf8"));
+    return z.record(z.string(), z.unknown()).parse(JSON.parse(readFileSync(file, "utf8")));
   } catch (error) {
     throw new Error(`Cannot read the stage configuration ${file}: it must be a JSON object`, { cause: error });
   }
-  return parseStageConfig(Object.assign({}, base, overrides), file);
 }

@@ -1,24 +1,15 @@
-/** Detail types on the partner's own bus (design.md §4). The strings are the contract. */
+import type { RecordedEvent } from "../domain/events.ts";
+
+/** The source of every event on the partner's bus (design.md §4). */
 export const eventSource = "credit-lines";
 
-export const detailTypes = [
-  "Share Accepted",
-  "Share Verified",
-  "Share Pending",
-  "Share Mismatched",
-  "Share Refused",
-  "Verify Refused",
-  "Revoke Refused",
-  "Command Rejected",
-  "Command Blocked",
-  "Share In Doubt",
-  "Revocation Started",
-  "Credit Line Revoked",
-  "Revocation Incomplete",
-  "Revocation Held",
-  "Revocations Stopped",
-  "Revocations Resumed",
-  "Drift Found",
-  "Drift Closed",
-  "Account Changed",
-] as const;
+/** The `detail` of an event as consumers read it. Times are ISO 8601, UTC. */
+export function toDetail(event: RecordedEvent, aggregateVersion: number | undefined): Record<string, unknown> {
+  const { detailType: _stands, occurredAt, ...rest } = event;
+  return {
+    schemaVersion: "1",
+    ...rest,
+    occurredAt: new Date(occurredAt).toISOString(),
+    ...(aggregateVersion === undefined ? {} : { aggregateVersion }),
+  };
+}

@@ -1,0 +1,259 @@
+import type { CommandDeps } from "../../shared/command-deps.ts";
+import { wakeSoon } from "../../shared/command-deps.ts";
+import type { Continuation } from "../../shared/contracts/commands.ts";
+import type { Business, Change, RevokeRequest } from "../../shared/domain/business.ts";
+import { dueEntries, lookDelayMs, newBusiness } from "../../shared/domain/business.ts";
+import type { EstateReading, RecordReading } from "../../shared/domain/readings.ts";
+import type { RevocationRun } from "../../shared/domain/revoke.ts";
+import {
+  announceRevokedAgain,
+  decideRevoke,
+  joinedMax,
+  joinRevocation,
+  markRevocation,
+  mayDelete,
+  recordRun,
+  refuseRevoke,
+} from "../../shared/domain/revoke.ts";
+import { BlockedError, LaterError, ThrottledError } from "../../shared/errors.ts";
+import { listEstate, readEstate, readRecords } from "../../shared/graph/read-estate.ts";
+import type { Flow, Turn } from "../../shared/queue-handler.ts";
+import type { Pointer } from "../../shared/store/items.ts";
+
+/** A decision that keeps losing its write leaves the message to its next receive. */
+const roundsMax = 8;
+
+/** No list that leads to a DELETE begins, and no DELETE is sent, later than this after the load of the open marker (R3, H7b). */
+const runMsMax = 30_000;
+
+/** A revoke whose owner nobody knows is a person's after a day (R1). */
+const ownerUnknownMs = 24 * 3_600_000;
+
+/** The story of a revocation, the only flow that DELETEs: find the business, mark, delete, prove, say so (R1-R6). */
+export function revokeFlow(deps: CommandDeps): Flow {
+  return {
+    type: "revoke",
+    async onCommand(request, turn) {
+      if (request.type !== "revoke") throw new Error("Not a revoke");
+      const businessId = await findBusiness(request, turn, deps);
+      if (businessId !== undefined) await revokeAllocations(request, businessId, turn, deps);
+    },
+    onContinuation: (continuation, turn) => continueRevoke(continuation, turn, deps),
+  };
+}
+
+/** R1: stored owner, then Meta, and last the command's claim. Sources that disagree delete nothing. */
+async function findBusiness(request: RevokeRequest, turn: Turn, deps: CommandDeps): Promise<string | undefined> {
+  const { store, graph } = deps;
+  const { wabaId, businessId: claim } = request;
+  if (wabaId === undefined) return claim;
+  turn.log.appendKeys({ wabaId });
+  const pointer = await store.loadPointer(wabaId);
+  let owner = pointer?.businessId;
+  if (owner === undefined) {
+    const reply = await graph.readWaba(wabaId, undefined, turn.signal);
+    const read = reply.ok ? reply.value.ownerBusinessId : undefined;
+    if (read !== undefined) owner = (await store.claimOwner(wabaId, read, { overPendingRevoke: true })).businessId ?? read;
+  }
+  if (owner !== undefined && claim !== undefined && owner !== claim) {
+    turn.log.error("A revoke names another business than the WABA's owner: nothing is deleted", { owner, claim });
+    await store.conclude(refuseRevoke(owner, request, "owner_mismatch"), deps.now());
+    return undefined;
+  }
+  const businessId = owner ?? claim;
+  if (businessId === undefined) await parkRevoke(request, wabaId, pointer, turn, deps);
+  return businessId;
+}
+
+/** Never refused for an unknown owner: it waits on the WABA's item, and blocks older shares there (H4). */
+async function parkRevoke(
+  request: RevokeRequest,
+  wabaId: string,
+  pointer: Pointer | undefined,
+  turn: Turn,
+  deps: CommandDeps,
+): Promise<void> {
+  const { store, now, policy } = deps;
+  const known = pointer?.pendingRevoke;
+  const others = (known?.requests ?? []).filter((one) => one.commandId !== request.commandId);
+  if (others.length >= joinedMax) throw new LaterError("too many revokes of this WABA wait", lookDelayMs(6, policy.settleWindowMs));
+  const due = { nextAt: now() + lookDelayMs(0, policy.settleWindowMs), looks: 0, sweeps: 0 };
+  const pending = { requests: [...others, request], since: known?.since ?? now(), due: known?.due ?? due };
+  if (!(await store.savePendingRevoke(wabaId, pointer, pending))) throw new Error("The WABA's item changed meanwhile");
+  turn.log.warn("The owner is not known yet; the revoke waits on the WABA");
+}
+
+/** R2: decides in the state's own conditional write, then drives what is open. */
+async function revokeAllocations(request: RevokeRequest, businessId: string, turn: Turn, deps: CommandDeps): Promise<void> {
+  const { store, now, policy } = deps;
+  turn.log.appendKeys({ businessId });
+  for (let round = 0; round < roundsMax; round += 1) {
+    const business = (await store.loadBusiness(businessId)) ?? newBusiness(businessId, now());
+    const decision = decideRevoke(business, request, turn.concluded?.outcome === "done", policy);
+    turn.log.info("Revoke decided", { decision: decision.kind });
+    let change: Change;
+    switch (decision.kind) {
+      case "drive":
+        turn.onItem = true;
+        return driveRevocation(businessId, turn, deps);
+      case "superseded":
+        if (turn.concluded !== undefined) return repeatConclusion(turn, deps);
+        await store.conclude(refuseRevoke(businessId, request, "superseded"), now());
+        return;
+      case "announce-again":
+        if (turn.concluded !== undefined) return repeatConclusion(turn, deps);
+        change = announceRevokedAgain(business, request);
+        break;
+      case "join":
+        if ((business.revocation?.joined.length ?? 0) >= joinedMax) {
+          throw new LaterError("too many revokes wait for this revocation", lookDelayMs(6, policy.settleWindowMs));
+        }
+        change = joinRevocation(business, request);
+        break;
+      case "mark":
+        change = markRevocation(business, request, now());
+        break;
+    }
+    const written = await store.commit(business, change, now());
+    if (!written.saved) continue;
+    if (written.business.revocation?.state !== "open") return;
+    turn.onItem = true;
+    return driveRevocation(businessId, turn, deps);
+  }
+  throw new Error("The item changed too often to revoke");
+}
+
+/** The same event under the same id; nothing is written (P3). */
+async function repeatConclusion(turn: Turn, deps: CommandDeps): Promise<void> {
+  if (turn.concluded?.event !== undefined) await deps.events.send([turn.concluded.event]);
+}
+
+/** R3 to R5. Whatever fails, the revocation stays open with its due time. */
+async function driveRevocation(businessId: string, turn: Turn, deps: CommandDeps): Promise<void> {
+  const { store, now, policy } = deps;
+  for (let round = 0; round < roundsMax; round += 1) {
+    // The deadline counts from before the load: a worker that froze since then deletes nothing any more (H7b).
+    const deadline = Math.min(now() + runMsMax, turn.endsAt);
+    const business = await store.loadBusiness(businessId);
+    if (business?.revocation?.state !== "open") return;
+    const { run, throttledUntil } = await runRevocation(business, deadline, turn, deps);
+    const written = await store.commit(business, recordRun(business, run, now(), policy), now());
+    if (throttledUntil !== undefined) throw new ThrottledError(throttledUntil);
+    if (!written.saved) continue;
+    const { revocation } = written.business;
+    turn.log.info("Revocation run recorded", { state: revocation?.state, openReason: revocation?.openReason });
+    const entry = dueEntries(written.business).find(({ work }) => work === "revoke");
+    await wakeSoon(deps, turn.log, entry, businessId);
+    return;
+  }
+}
+
+/** One run: list, DELETE what names this business, read it again, and list afresh. One record failing does not stop the others. */
+async function runRevocation(
+  business: Business,
+  deadline: number,
+  turn: Turn,
+  deps: CommandDeps,
+): Promise<{ run: RevocationRun; throttledUntil?: number }> {
+  const { graph, now, policy } = deps;
+  const { signal } = turn;
+  const unread: EstateReading = { startedAt: now(), complete: false, listed: {}, records: [] };
+  const run: RevocationRun = { estate: unread, deleted: {}, confirmed: [], fresh: unread, stillFunded: false };
+  try {
+    if (now() >= deadline) return { run };
+    run.estate = await readEstate(graph, business, policy.creditLineId, now, signal);
+    for (const reading of run.estate.records) {
+      const { allocationId, receivingBusinessId, seen } = reading;
+      if (receivingBusinessId !== business.businessId) {
+        turn.log.warn("A record that does not name this business is not touched", { allocationId, receivingBusinessId, seen });
+        continue;
+      }
+      if (!mayDelete(business, reading)) continue;
+      const outcome = await graph.deleteAllocation(allocationId, { sendDeadline: deadline, signal });
+      turn.log.info("Allocation deleted", { allocationId, outcome: outcome.kind });
+      if (outcome.kind === "definite") run.deleted[allocationId] = outcome.at;
+    }
+    const ids = run.estate.records.map(({ allocationId }) => allocationId);
+    const own = ids.filter((id) => business.records[id]?.foreign !== true);
+    run.confirmed = await readRecords(graph, business, own, run.estate.listed, policy.creditLineId, signal);
+    // The word "done" rests on a list begun after the last DELETE (R5).
+    run.fresh = await listEstate(graph, business, policy.creditLineId, now, signal);
+    run.stillFunded = await isStillFunded(business, run, turn, deps);
+    return { run };
+  } catch (error) {
+    if (error instanceof ThrottledError) return { run, throttledUntil: error.until };
+    throw error;
+  }
+}
+
+/** Whether a readable WABA of the business is still paid for by a record of ours. An unreadable one, often unshared, cannot say. */
+async function isStillFunded(business: Business, run: RevocationRun, turn: Turn, deps: CommandDeps): Promise<boolean> {
+  const credentials = new Set(credentialsOf(business, [...run.estate.records, ...run.confirmed]));
+  if (credentials.size === 0) return false;
+  for (const [wabaId, waba] of Object.entries(business.wabas)) {
+    const funding = await deps.graph.readFunding(wabaId, undefined, turn.signal);
+    if (!funding.known || funding.id === undefined || !credentials.has(funding.id)) continue;
+    turn.log.warn("A WABA is still funded by us", { wabaId, status: waba.status });
+    return true;
+  }
+  return false;
+}
+
+function credentialsOf(business: Business, readings: RecordReading[]): string[] {
+  const own = readings.filter((reading) => reading.receivingBusinessId === business.businessId);
+  const read = own.map((reading) => reading.receivingCredentialId);
+  const proven = Object.values(business.wabas).map((waba) => waba.evidence?.receivingCredentialId);
+  return [...read, ...proven].filter((id): id is string => id !== undefined && id !== "");
+}
+
+/** An open revocation, or a revoke that waits for its owner, is looked at again (C1). */
+async function continueRevoke(continuation: Continuation, turn: Turn, deps: CommandDeps): Promise<void> {
+  const { businessId, wabaId, looks } = continuation;
+  if (businessId === undefined) {
+    if (wabaId === undefined) throw new Error("A revocation goes on for a business or a WABA");
+    return continuePending(wabaId, looks, turn, deps);
+  }
+  const business = await deps.store.loadBusiness(businessId);
+  const { revocation } = business ?? {};
+  if (revocation?.state !== "open" || revocation.due?.looks !== looks) {
+    turn.log.debug("A stale look is dropped");
+    return;
+  }
+  turn.request = revocation.request;
+  turn.sweeps = revocation.due.sweeps;
+  await driveRevocation(businessId, turn, deps);
+}
+
+async function continuePending(wabaId: string, looks: number, turn: Turn, deps: CommandDeps): Promise<void> {
+  const { store, graph, now, policy } = deps;
+  turn.log.appendKeys({ wabaId });
+  const pointer = await store.loadPointer(wabaId);
+  const pending = pointer?.pendingRevoke;
+  if (pointer === undefined || pending === undefined || pending.due.looks !== looks) return;
+  const [first] = pending.requests;
+  turn.request = first;
+  turn.sweeps = pending.due.sweeps;
+
+  let owner = pointer.businessId;
+  if (owner === undefined) {
+    const reply = await graph.readWaba(wabaId, undefined, turn.signal);
+    const read = reply.ok ? reply.value.ownerBusinessId : undefined;
+    if (read !== undefined) owner = (await store.claimOwner(wabaId, read, { overPendingRevoke: true })).businessId;
+  }
+  if (owner === undefined) {
+    const next = pending.due.looks + 1;
+    const due = { nextAt: now() + lookDelayMs(next, policy.settleWindowMs), looks: next, sweeps: 0 };
+    await store.savePendingRevoke(wabaId, pointer, { ...pending, due });
+    if (now() - pending.since < ownerUnknownMs || first === undefined) return;
+    const failure = { at: now(), reason: "owner_unknown" } as const;
+    for (const request of pending.requests) await store.block(request, failure, true, undefined, now());
+    throw new BlockedError(failure);
+  }
+  // Every waiting revoke is marked on, or joins, the business's item before the WABA's item forgets it.
+  for (const request of pending.requests) {
+    const answered = { ...turn, request };
+    await revokeAllocations(request, owner, answered, deps);
+  }
+  const current = await store.loadPointer(wabaId);
+  if (current?.pendingRevoke !== undefined) await store.savePendingRevoke(wabaId, current, undefined);
+}

@@ -1,0 +1,299 @@
+import type { CommandDeps } from "../../shared/command-deps.ts";
+import { wakeSoon } from "../../shared/command-deps.ts";
+import type { Continuation } from "../../shared/contracts/commands.ts";
+import type { Business, Change, Intent, ShareRequest } from "../../shared/domain/business.ts";
+import { dueEntries, isSharing, newBusiness } from "../../shared/domain/business.ts";
+import type { WabaReading } from "../../shared/domain/readings.ts";
+import type { Failure } from "../../shared/domain/reasons.ts";
+import type { PostOutcome, ShareFacts } from "../../shared/domain/share.ts";
+import {
+  adoptShare,
+  answerRevoked,
+  concludeShare,
+  decideShare,
+  intendSecondPost,
+  intendShare,
+  judgeProbe,
+  parkShare,
+  recordLateAnswer,
+  recordProbe,
+  refusal,
+  refuse,
+  settleShare,
+} from "../../shared/domain/share.ts";
+import { BlockedError, LaterError, ThrottledError } from "../../shared/errors.ts";
+import { storedFailure, type GraphFailure } from "../../shared/graph/errors.ts";
+import { readEstate } from "../../shared/graph/read-estate.ts";
+import type { Flow, Turn } from "../../shared/queue-handler.ts";
+import type { Written } from "../../shared/store/state-store.ts";
+import { isFull } from "../../shared/store/state-store.ts";
+
+/** A decision that keeps losing its write leaves the message to its next receive. */
+const roundsMax = 8;
+
+/** Under this much time a POST is not begun: the next receive has a whole function run for it. */
+const sendMsMin = 250;
+
+/** The story of a share (design.md §6): find the owner, load, read Meta, decide, record the intent, POST, record the outcome. */
+export function shareFlow(deps: CommandDeps): Flow {
+  return {
+    type: "share",
+    async onCommand(request, turn) {
+      if (request.type !== "share") throw new Error("Not a share");
+      await shareAllocation(request, turn, deps);
+    },
+    onContinuation: (continuation, turn) => continueShare(continuation, turn, deps),
+  };
+}
+
+async function shareAllocation(request: ShareRequest, turn: Turn, deps: CommandDeps): Promise<void> {
+  turn.log.appendKeys({ wabaId: request.wabaId });
+  const secret = request.businessTokenSecret;
+  if (secret !== undefined && !secret.startsWith(deps.businessTokenSecretPrefix)) {
+    await deps.store.conclude(refusal(request, "secret_not_allowed"), deps.now());
+    return;
+  }
+  const owner = await findOwner(request, turn, deps);
+  if (owner === undefined) return;
+  await driveShare(request, owner.businessId, owner.reading, turn, deps);
+}
+
+/** S1: the stored owner, or Meta's answer, stored before anything is shared: after an unshare it is the only way to revoke. */
+async function findOwner(
+  request: ShareRequest,
+  turn: Turn,
+  deps: CommandDeps,
+): Promise<{ businessId: string; reading?: WabaReading } | undefined> {
+  const { store, graph, now, policy } = deps;
+  const { wabaId } = request;
+  const pointer = await store.loadPointer(wabaId);
+  if (pointer?.businessId !== undefined && pointer.pendingRevoke === undefined) return { businessId: pointer.businessId };
+
+  const waiting = pointer?.pendingRevoke?.requests ?? [];
+  if (waiting.some((revoke) => request.requestedAt <= revoke.requestedAt + policy.clockSkewMs)) {
+    await store.conclude(refusal(request, "superseded"), now());
+    return undefined;
+  }
+  // An older revoke that waits for the owner comes first; its own due time finds the owner now that Meta names it.
+  if (waiting.length > 0) throw new LaterError("an older revoke of this WABA comes first", policy.settleWindowMs / 60);
+
+  const reply = await graph.readWaba(wabaId, request.businessTokenSecret, turn.signal);
+  if (!reply.ok) {
+    if (reply.failure.class !== "missing") throw blocked(reply.failure, undefined);
+    await store.conclude(refusal(request, "waba_not_visible", undefined, storedFailure(reply.failure)), now());
+    return undefined;
+  }
+  const { ownerBusinessId } = reply.value;
+  if (ownerBusinessId === undefined) throw new BlockedError({ at: now(), reason: "owner_unknown" });
+  if (request.businessId !== undefined && request.businessId !== ownerBusinessId) {
+    await store.conclude(refusal(request, "owner_mismatch"), now());
+    return undefined;
+  }
+  const claimed = await store.claimOwner(wabaId, ownerBusinessId, { overPendingRevoke: false });
+  if (claimed.businessId === undefined) throw new LaterError("a revoke of this WABA arrived meanwhile", 1000);
+  return { businessId: claimed.businessId, reading: reply.value };
+}
+
+/** S2 and S3: decides, acts, and begins again with what the loser of a write was shown. */
+async function driveShare(
+  request: ShareRequest,
+  businessId: string,
+  firstReading: WabaReading | undefined,
+  turn: Turn,
+  deps: CommandDeps,
+): Promise<void> {
+  const { store, graph, now, policy } = deps;
+  turn.log.appendKeys({ businessId });
+  let facts = await loadFacts(request, businessId, deps);
+  // On a first contact there is no state that could be newer than the reading that found the owner (I10).
+  if (facts.business.version === 0 && firstReading !== undefined) facts = { ...facts, waba: firstReading };
+
+  for (let round = 0; round < roundsMax; round += 1) {
+    const decision = decideShare(facts, policy);
+    turn.log.debug("Share decided", { decision: decision.kind });
+    let written: Written;
+    switch (decision.kind) {
+      case "read-waba": {
+        const reply = await graph.readWaba(request.wabaId, request.businessTokenSecret, turn.signal);
+        if (reply.ok) {
+          facts = { ...facts, now: now(), waba: reply.value };
+          continue;
+        }
+        if (reply.failure.class !== "missing") throw blocked(reply.failure, businessId);
+        const failure = storedFailure(reply.failure);
+        written = await commit(refuse(facts.business, request, "waba_not_visible", failure));
+        break;
+      }
+      case "read-estate": {
+        const estate = await readEstate(graph, facts.business, policy.creditLineId, now, turn.signal);
+        facts = { ...facts, now: now(), estate };
+        continue;
+      }
+      case "probe":
+        await probe(facts.business, request.wabaId, turn, deps);
+        facts = { ...(await loadFacts(request, businessId, deps)), probed: true };
+        continue;
+      case "on-item":
+        turn.onItem = true;
+        return;
+      case "wait":
+        written = await commit(parkShare(facts, decision.until));
+        if (written.saved) await wakeFor(written.business, request, turn, deps);
+        break;
+      case "refuse":
+        turn.log.info("Share refused", { reason: decision.reason });
+        written = await commit(refuse(facts.business, request, decision.reason));
+        break;
+      case "block":
+        throw new BlockedError(decision.failure ?? { at: now(), reason: decision.reason }, businessId);
+      case "conclude":
+        written = await commit(concludeShare(facts));
+        break;
+      case "adopt":
+        written = await commit(adoptShare(facts, decision.record, policy));
+        if (written.saved) await wakeFor(written.business, request, turn, deps);
+        break;
+      case "attempt": {
+        const intent = newIntent(facts.business, 1, turn, deps);
+        written = await commit(intendShare(facts, intent, policy));
+        if (written.saved) await post(written.business, request, intent, turn, deps);
+        break;
+      }
+    }
+    if (written.saved) return;
+    facts = await loadFacts(request, businessId, deps);
+  }
+  throw new Error("The item changed too often to decide");
+
+  function commit(change: Change): Promise<Written> {
+    return store.commit(facts.business, change, now());
+  }
+}
+
+async function loadFacts(request: ShareRequest, businessId: string, deps: CommandDeps): Promise<ShareFacts> {
+  const stored = await deps.store.loadBusiness(businessId);
+  const business = stored ?? newBusiness(businessId, deps.now());
+  return { now: deps.now(), request, business, full: stored !== undefined && isFull(stored) };
+}
+
+/** The id is random per invocation: only this one may send by it (S4). */
+function newIntent(business: Business, attempt: number, turn: Turn, deps: CommandDeps): Intent {
+  const madeAt = deps.now();
+  const sendDeadline = Math.min(madeAt + deps.graphTimeoutMs, turn.endsAt - deps.graphTimeoutMs);
+  if (sendDeadline - madeAt < Math.min(sendMsMin, deps.graphTimeoutMs / 4)) throw new Error("Too little time left for a POST");
+  return { id: deps.newId(), epoch: business.epoch, attempt, madeAt, sendDeadline };
+}
+
+/** S4 and S5: the one place that shares. The intent is stored; the outcome is recorded whatever it is. */
+async function post(business: Business, request: ShareRequest, intent: Intent, turn: Turn, deps: CommandDeps): Promise<void> {
+  const { graph, store, now, policy } = deps;
+  const { wabaId, currency } = request;
+  const { onItem } = turn;
+  turn.onItem = true;
+  const { creditLineId } = policy;
+  const send = { sendDeadline: intent.sendDeadline, signal: turn.signal };
+  const outcome = await graph.shareAndAttach({ creditLineId, wabaId, currency }, send);
+  turn.log.info("Share sent", { outcome: outcome.kind, attempt: intent.attempt, ...answerOf(outcome) });
+
+  const settlement = settleShare(business, intent, request, outcome, { now: now(), onItem }, policy);
+  const written = await store.settle(business, settlement, now());
+  if (!written.saved) {
+    if (outcome.kind !== "no-effect" && outcome.allocationId !== undefined) {
+      await keepLateAnswer(business.businessId, request, intent, outcome.allocationId, turn, deps);
+    }
+    return;
+  }
+  await wakeFor(written.business, request, turn, deps);
+  if (outcome.kind === "accepted") return;
+  if (outcome.kind === "no-effect" && intent.attempt === 1) turn.onItem = onItem;
+  if (outcome.throttledUntil !== undefined) throw new ThrottledError(outcome.throttledUntil);
+  if (outcome.kind === "no-effect") throw new BlockedError(outcome.failure, business.businessId);
+}
+
+/** S7: the answer's intent is gone. Nothing is deleted here; the record is kept for the revocation or a person. */
+async function keepLateAnswer(
+  businessId: string,
+  request: ShareRequest,
+  intent: Intent,
+  allocationId: string,
+  turn: Turn,
+  deps: CommandDeps,
+): Promise<void> {
+  const { store, graph, now, policy } = deps;
+  const { creditLineId } = policy;
+  for (;;) {
+    const current = await store.loadBusiness(businessId);
+    if (current === undefined) throw new Error("The business of a late answer is gone");
+    const { seen } = await graph.readAllocation(allocationId, creditLineId, turn.signal);
+    const answer = { allocationId, creditLineId, epoch: intent.epoch, seen };
+    const change = recordLateAnswer(current, request, answer, now(), policy);
+    const written = await store.commit(current, change, now());
+    if (!written.saved) continue;
+    turn.log.warn("A late answer was kept", { allocationId, seen, announced: change.events.map((one) => one.detailType) });
+    return;
+  }
+}
+
+/** S6: one look at an unsettled attempt; a second POST only after two absences, the later after the settle window. */
+async function probe(business: Business, wabaId: string, turn: Turn, deps: CommandDeps): Promise<void> {
+  const { store, graph, now, policy } = deps;
+  const waba = business.wabas[wabaId];
+  if (!isSharing(waba) || waba.intent === undefined) return;
+  const { request } = waba;
+  const startedAt = now();
+  const funding = await graph.readFunding(wabaId, request.businessTokenSecret, turn.signal);
+  const estate = await readEstate(graph, business, policy.creditLineId, now, turn.signal);
+  const look = { startedAt, funding, estate };
+  const finding = judgeProbe(business, wabaId, look, policy);
+  turn.log.info("Attempt probed", { finding: finding.kind });
+  if (finding.kind === "second-post") {
+    const intent = newIntent(business, waba.intent.attempt + 1, turn, deps);
+    const again = intendSecondPost(business, wabaId, look, intent, now(), policy);
+    const intended = await store.commit(business, again, now());
+    if (intended.saved) await post(intended.business, request, intent, turn, deps);
+    return;
+  }
+  const written = await store.commit(business, recordProbe(business, wabaId, look, finding, now(), policy), now());
+  if (written.saved) await wakeFor(written.business, request, turn, deps);
+}
+
+/** An entry of the item is looked at again (C1). A look that was recorded meanwhile makes the message stale. */
+async function continueShare(continuation: Continuation, turn: Turn, deps: CommandDeps): Promise<void> {
+  const { businessId, wabaId, commandId, looks } = continuation;
+  if (businessId === undefined || wabaId === undefined) throw new Error("A share goes on for a business and a WABA");
+  const business = await deps.store.loadBusiness(businessId);
+  const waba = business?.wabas[wabaId];
+  const waiting = business?.waiting[wabaId];
+
+  if (waiting?.request.commandId === commandId && waiting.due.looks === looks) {
+    turn.request = waiting.request;
+    turn.sweeps = waiting.due.sweeps;
+    return driveShare(waiting.request, businessId, undefined, turn, deps);
+  }
+  if (business === undefined || waba?.due?.request.commandId !== commandId || waba.due.looks !== looks) {
+    turn.log.debug("A stale look is dropped");
+    return;
+  }
+  turn.request = waba.due.request;
+  turn.sweeps = waba.due.sweeps;
+  const answered = answerRevoked(business, wabaId);
+  if (answered !== undefined) {
+    await deps.store.commit(business, answered, deps.now());
+    return;
+  }
+  if (isSharing(waba)) await driveShare(waba.request, businessId, undefined, turn, deps);
+}
+
+/** Asks for the next look at this WABA. */
+async function wakeFor(business: Business, request: ShareRequest, turn: Turn, deps: CommandDeps): Promise<void> {
+  const entry = dueEntries(business).find(({ wabaId }) => wabaId === request.wabaId);
+  await wakeSoon(deps, turn.log, entry, business.businessId);
+}
+
+function blocked(failure: GraphFailure, businessId: string | undefined): BlockedError {
+  return new BlockedError(storedFailure(failure), businessId);
+}
+
+function answerOf(outcome: PostOutcome): { allocationId?: string; failure?: Failure } {
+  return outcome.kind === "accepted" ? { allocationId: outcome.allocationId } : { failure: outcome.failure };
+}

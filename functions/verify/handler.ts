@@ -1,0 +1,10 @@
+import { buildCommandDeps } from "../../shared/command-deps.ts";
+import { parseEnvironment } from "../../shared/environment.ts";
+import { queueHandler } from "../../shared/queue-handler.ts";
+import { verifyEnvironment } from "./environment.ts";
+import { verifyFlow } from "./verify-funding.ts";
+
+const environment = parseEnvironment(verifyEnvironment, process.env);
+const deps = buildCommandDeps("verify", environment);
+
+export const handler = queueHandler(deps, verifyFlow(deps));

@@ -1,0 +1,27 @@
+import type { IMetric } from "aws-cdk-lib/aws-cloudwatch";
+import { Alarm, ComparisonOperator, TreatMissingData } from "aws-cdk-lib/aws-cloudwatch";
+import type { Construct } from "constructs";
+import type { StageConfig } from "../config.ts";
+
+/**
+ * An alarm that says what it costs: `impact` is one sentence on who is hurt and how, for the person it wakes.
+ * It rises at the first period in which `metric` is `at` or beyond; without data it rests, unless silence is the fault.
+ */
+export function alarm(
+  scope: Construct,
+  id: string,
+  props: { config: StageConfig; metric: IMetric; at: number; impact: string; silence?: "rests" | "rises" },
+): void {
+  const rises = props.silence === "rises";
+  const created = new Alarm(scope, id, {
+    metric: props.metric,
+    threshold: props.at,
+    evaluationPeriods: 1,
+    comparisonOperator: rises
+      ? ComparisonOperator.LESS_THAN_THRESHOLD
+      : ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+    treatMissingData: rises ? TreatMissingData.BREACHING : TreatMissingData.NOT_BREACHING,
+    alarmDescription: props.impact,
+  });
+  created.addAlarmAction(...props.config.alarmTopicArns.map((arn) => ({ bind: () => ({ alarmActionArn: arn }) })));
+}

@@ -1,0 +1,89 @@
+import { Duration, RemovalPolicy, Stack, Validations } from "aws-cdk-lib";
+import { PolicyStatement, Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
+import type { Code } from "aws-cdk-lib/aws-lambda";
+import { Architecture, Function as LambdaFunction, Runtime } from "aws-cdk-lib/aws-lambda";
+import { LogGroup } from "aws-cdk-lib/aws-logs";
+import { flattenCfnReference } from "cdk-nag/lib/utils/flatten-cfn-reference.js";
+import type { Construct } from "constructs";
+import type * as z from "zod/mini";
+import { parseEnvironment } from "../../shared/environment.ts";
+import type { StageConfig } from "../config.ts";
+import { functionTimeoutSeconds } from "../config.ts";
+import { alarm } from "./alarm.ts";
+
+/** What every function of a stage has in common. */
+export type Stage = { config: StageConfig; code: Code };
+
+/** One permission. A resource with a wildcard needs the reason why no narrower one will do. */
+export type Grant = { actions: string[]; resources: string[]; wildcardReason?: string };
+
+export type FunctionProps<Environment> = {
+  name: keyof typeof functionTimeoutSeconds;
+  description: string;
+  /** The schema the handler reads its environment by; synthesis fails on an environment that it refuses. */
+  schema: z.ZodMiniType<unknown, Environment>;
+  /** What this function may do beside writing its own log. */
+  grants: Grant[];
+  /** One sentence for the alarm: who is hurt when this function fails. */
+  errorImpact: string;
+};
+
+/**
+ * A function with its own role and its own log group. The role holds only what is listed: no AWS managed policy, whose
+ * log permissions would reach every log group of the account.
+ * @throws Error that names the variables of `environment` that the schema refuses.
+ */
+export function creditLinesFunction<Environment>(
+  scope: Construct,
+  { config, code }: Stage,
+  props: FunctionProps<Environment> & { environment: NoInfer<Environment> & Record<string, string> },
+): LambdaFunction {
+  parseEnvironment(props.schema, props.environment);
+  const logGroup = new LogGroup(scope, "LogGroup", {
+    retention: config.retention.logDays,
+    removalPolicy: removalPolicy(config),
+  });
+  const role = new Role(scope, "Role", { assumedBy: new ServicePrincipal("lambda.amazonaws.com") });
+  for (const grant of [
+    { actions: ["logs:CreateLogStream", "logs:PutLogEvents"], resources: [logGroup.logGroupArn] },
+    ...props.grants,
+  ]) {
+    addGrant(role, grant);
+  }
+
+  const lambda = new LambdaFunction(scope, "Function", {
+    // Named: the person on call and the local stack ask for it by name.
+    functionName: `credit-lines-${config.stage}-${props.name}`,
+    description: props.description,
+    runtime: Runtime.NODEJS_24_X,
+    architecture: Architecture.ARM_64,
+    memorySize: 256,
+    timeout: Duration.seconds(functionTimeoutSeconds[props.name]),
+    code,
+    handler: `${props.name}/handler.handler`,
+    environment: props.environment,
+    role,
+    logGroup,
+  });
+  alarm(scope, "ErrorsAlarm", {
+    config,
+    metric: lambda.metricErrors({ period: Duration.minutes(5) }),
+    at: 1,
+    impact: props.errorImpact,
+  });
+  return lambda;
+}
+
+export function addGrant(role: Role, { actions, resources, wildcardReason }: Grant): void {
+  role.addToPolicy(new PolicyStatement({ actions, resources }));
+  if (wildcardReason === undefined) return;
+  for (const resource of resources) {
+    const finding = flattenCfnReference(Stack.of(role).resolve(resource));
+    Validations.of(role).acknowledge({ id: `AwsSolutions-IAM5[Resource::${finding}]`, reason: wildcardReason });
+  }
+}
+
+/** What becomes of data when the stack is deleted. */
+export function removalPolicy(config: StageConfig): RemovalPolicy {
+  return config.retention.keepDataOnDelete ? RemovalPolicy.RETAIN : RemovalPolicy.DESTROY;
+}

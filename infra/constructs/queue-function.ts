@@ -1,0 +1,108 @@
+import { Duration } from "aws-cdk-lib";
+import { AccountPrincipal, PolicyStatement } from "aws-cdk-lib/aws-iam";
+import type { QueueProps } from "aws-cdk-lib/aws-sqs";
+import { Queue, QueueEncryption } from "aws-cdk-lib/aws-sqs";
+import { Construct } from "constructs";
+import type * as z from "zod/mini";
+import type { queueFields } from "../../shared/environment.ts";
+import { functionTimeoutSeconds } from "../config.ts";
+import { alarm } from "./alarm.ts";
+import type { FunctionProps, Stage } from "./credit-lines-function.ts";
+import { creditLinesFunction } from "./credit-lines-function.ts";
+
+const maxReceiveCount = 5;
+
+/**
+ * The longest SQS keeps a message. Its clock starts at the first send and runs on in the dead-letter queue, and an
+ * expired message is gone without a trace: so both queues have all of it, and an alarm rises well before the end.
+ */
+const retentionPeriod = Duration.days(14);
+const deadLetterAgeAlarm = Duration.days(10);
+
+export type QueueEnvironment = z.input<z.ZodMiniObject<typeof queueFields>>;
+
+type QueueFunctionProps<Environment> = FunctionProps<Environment> & {
+  name: "share" | "verify" | "revoke";
+  batchSize: number;
+  /** Gets the variables that belong to the queue itself. */
+  environment: (own: QueueEnvironment) => NoInfer<Environment> & Record<string, string>;
+  /** One sentence for the alarms: who is hurt when commands wait or die here. */
+  backlogImpact: string;
+};
+
+/** A command queue, its dead-letter queue, the function it feeds, and the alarms over them. */
+export function queueFunction<Environment>(
+  scope: Construct,
+  id: string,
+  stage: Stage,
+  props: QueueFunctionProps<Environment>,
+): { queue: Queue; deadLetterQueue: Queue } {
+  const construct = new Construct(scope, id);
+  const common = {
+    retentionPeriod,
+    encryption: QueueEncryption.SQS_MANAGED,
+    enforceSSL: true,
+  } satisfies QueueProps;
+  const deadLetterQueue = new Queue(construct, "DeadLetterQueue", common);
+  const queue = new Queue(construct, "Queue", {
+    ...common,
+    // AWS's rule: leaves room for a batch that is throttled, retried and still running.
+    visibilityTimeout: Duration.seconds(6 * functionTimeoutSeconds[props.name]),
+    deadLetterQueue: { queue: deadLetterQueue, maxReceiveCount },
+  });
+  for (const account of stage.config.producers) {
+    queue.addToResourcePolicy(
+      new PolicyStatement({
+        actions: ["sqs:SendMessage"],
+        principals: [new AccountPrincipal(account)],
+        resources: [queue.queueArn],
+      }),
+    );
+  }
+
+  const lambda = creditLinesFunction(construct, stage, {
+    ...props,
+    environment: props.environment({
+      QUEUE_URL: queue.queueUrl,
+      DEAD_LETTER_QUEUE_URL: deadLetterQueue.queueUrl,
+      MAX_RECEIVE_COUNT: String(maxReceiveCount),
+    }),
+    grants: [
+      { actions: ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], resources: [queue.queueArn] },
+      // Delayed copies to its own queue, rejected commands to its dead letters.
+      { actions: ["sqs:SendMessage"], resources: [queue.queueArn, deadLetterQueue.queueArn] },
+      ...props.grants,
+    ],
+  });
+  lambda.addEventSourceMapping("Commands", {
+    eventSourceArn: queue.queueArn,
+    batchSize: props.batchSize,
+    reportBatchItemFailures: true,
+    maxConcurrency: stage.config.concurrency[props.name],
+  });
+
+  const { config } = stage;
+  alarm(construct, "DeadLetterAlarm", {
+    config,
+    metric: deadLetterQueue.metricApproximateNumberOfMessagesVisible({
+      period: Duration.minutes(1),
+      statistic: "Maximum",
+    }),
+    at: 1,
+    impact: `A ${props.name} command was rejected or failed ${maxReceiveCount} times and waits for a person. ${props.backlogImpact}`,
+  });
+  alarm(construct, "DeadLetterAgeAlarm", {
+    config,
+    metric: deadLetterQueue.metricApproximateAgeOfOldestMessage({ period: Duration.hours(1), statistic: "Maximum" }),
+    at: deadLetterAgeAlarm.toSeconds(),
+    impact: `A dead ${props.name} command is ${deadLetterAgeAlarm.toDays()} days old; ${retentionPeriod.toDays()} days after it was first sent SQS deletes it and it can no longer be replayed. ${props.backlogImpact}`,
+  });
+  // Above the longest delay that SQS gives a copy, so that commands which wait on purpose do not raise it.
+  alarm(construct, "BacklogAlarm", {
+    config,
+    metric: queue.metricApproximateAgeOfOldestMessage({ period: Duration.minutes(5), statistic: "Maximum" }),
+    at: Duration.minutes(30).toSeconds(),
+    impact: `A ${props.name} command has waited for more than 30 minutes. ${props.backlogImpact}`,
+  });
+  return { queue, deadLetterQueue };
+}

@@ -1,0 +1,74 @@
+import { Duration } from "aws-cdk-lib";
+import { Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
+import type { Table } from "aws-cdk-lib/aws-dynamodb";
+import { CfnSchedule } from "aws-cdk-lib/aws-scheduler";
+import type { Queue } from "aws-cdk-lib/aws-sqs";
+import { Construct } from "constructs";
+import { reconcileEnvironment } from "../../functions/reconcile/environment.ts";
+import { alarm } from "./alarm.ts";
+import type { Stage } from "./credit-lines-function.ts";
+import { addGrant, creditLinesFunction } from "./credit-lines-function.ts";
+
+type ReconcileProps = {
+  state: Table;
+  dueIndexName: string;
+  queues: { share: Queue; verify: Queue; revoke: Queue };
+};
+
+/** The function on the schedule: every due entry of the State table becomes a command again (C1). */
+export function reconcileFunction(
+  scope: Construct,
+  stage: Stage,
+  { state, dueIndexName, queues }: ReconcileProps,
+): void {
+  const construct = new Construct(scope, "Reconcile");
+  const { config } = stage;
+  const impact = "Shares in doubt, verifications and open revocations that wait on the State table are not served";
+  const lambda = creditLinesFunction(construct, stage, {
+    name: "reconcile",
+    description: "Serves what is due on the State table by sending its commands again",
+    schema: reconcileEnvironment,
+    environment: {
+      STAGE: config.stage,
+      STATE_TABLE_NAME: state.tableName,
+      DUE_INDEX_NAME: dueIndexName,
+      SETTLE_WINDOW_SECONDS: String(config.settleWindowSeconds),
+      SHARE_QUEUE_URL: queues.share.queueUrl,
+      VERIFY_QUEUE_URL: queues.verify.queueUrl,
+      REVOKE_QUEUE_URL: queues.revoke.queueUrl,
+    },
+    grants: [
+      { actions: ["dynamodb:Query"], resources: [`${state.tableArn}/index/${dueIndexName}`] },
+      { actions: ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], resources: [state.tableArn] },
+      {
+        actions: ["sqs:SendMessage"],
+        resources: [queues.share.queueArn, queues.verify.queueArn, queues.revoke.queueArn],
+      },
+    ],
+    errorImpact: `${impact} until the next sweep succeeds.`,
+  });
+
+  const role = new Role(construct, "ScheduleRole", { assumedBy: new ServicePrincipal("scheduler.amazonaws.com") });
+  addGrant(role, { actions: ["lambda:InvokeFunction"], resources: [lambda.functionArn] });
+  const period = Duration.minutes(config.dueSweepMinutes);
+  const schedule = new CfnSchedule(construct, "DueSweep", {
+    scheduleExpression: `rate(${config.dueSweepMinutes} minutes)`,
+    flexibleTimeWindow: { mode: "OFF" },
+    target: {
+      arn: lambda.functionArn,
+      roleArn: role.roleArn,
+      input: JSON.stringify({ task: "due-sweep" }),
+      // The next sweep serves what a lost one did not: no dead letters here, but an alarm when sweeps stay away.
+      retryPolicy: { maximumEventAgeInSeconds: period.toSeconds(), maximumRetryAttempts: 2 },
+    },
+  });
+  schedule.node.addDependency(role);
+
+  alarm(construct, "SilentAlarm", {
+    config,
+    metric: lambda.metricInvocations({ period: Duration.minutes(Math.max(15, 3 * config.dueSweepMinutes)) }),
+    at: 1,
+    silence: "rises",
+    impact: `${impact}: the due sweep has not run.`,
+  });
+}

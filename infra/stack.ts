@@ -1,0 +1,189 @@
+import type { App } from "aws-cdk-lib";
+import { ArnFormat, CfnOutput, Stack, Validations } from "aws-cdk-lib";
+import { AttributeType, BillingMode, ProjectionType, StreamViewType, Table } from "aws-cdk-lib/aws-dynamodb";
+import { EventBus } from "aws-cdk-lib/aws-events";
+import { AccountPrincipal, PolicyStatement } from "aws-cdk-lib/aws-iam";
+import type { Code } from "aws-cdk-lib/aws-lambda";
+import { CfnSecret } from "aws-cdk-lib/aws-secretsmanager";
+import { revokeEnvironment } from "../functions/revoke/environment.ts";
+import { shareEnvironment } from "../functions/share/environment.ts";
+import { verifyEnvironment } from "../functions/verify/environment.ts";
+import type { StageConfig } from "./config.ts";
+import { systemTokenSecretName } from "./config.ts";
+import { removalPolicy } from "./constructs/credit-lines-function.ts";
+import { publishFunction } from "./constructs/publish-function.ts";
+import type { QueueEnvironment } from "./constructs/queue-function.ts";
+import { queueFunction } from "./constructs/queue-function.ts";
+import { reconcileFunction } from "./constructs/reconcile-function.ts";
+
+const dueIndexName = "DueIndex";
+
+/** Everything of one stage, for whichever account and region it is deployed to. */
+export function creditLinesStack(app: App, config: StageConfig, code: Code): Stack {
+  const stack = new Stack(app, `credit-lines-${config.stage}`, {
+    description: `Shares, verifies and revokes WhatsApp credit lines (${config.stage})`,
+    terminationProtection: config.retention.keepDataOnDelete,
+  });
+  const stage = { config, code };
+  const { state, audit } = tables(stack, config);
+  const bus = eventBus(stack, config);
+  const tokens = tokenSecrets(stack, config);
+
+  function command(own: QueueEnvironment) {
+    return {
+      ...own,
+      STAGE: config.stage,
+      STATE_TABLE_NAME: state.tableName,
+      EVENT_BUS_NAME: bus.eventBusName,
+      SYSTEM_TOKEN_SECRET_ARN: tokens.systemTokenArn,
+      BUSINESS_TOKEN_SECRET_PREFIX: config.businessTokenSecretPrefix,
+      GRAPH_API_BASE_URL: config.graphApiBaseUrl,
+      GRAPH_API_VERSION: config.graphApiVersion,
+      GRAPH_TIMEOUT_MS: String(config.graphTimeoutMs),
+      PARTNER_BUSINESS_ID: config.partnerBusinessId,
+      CREDIT_LINE_ID: config.creditLineId,
+      SETTLE_WINDOW_SECONDS: String(config.settleWindowSeconds),
+      CLOCK_SKEW_SECONDS: String(config.clockSkewSeconds),
+      VERIFY_GRACE_SECONDS: config.verifyGraceSeconds.join(","),
+    };
+  }
+  const grants = [
+    { actions: ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], resources: [state.tableArn] },
+    { actions: ["events:PutEvents"], resources: [bus.eventBusArn] },
+    { actions: ["secretsmanager:GetSecretValue"], resources: [tokens.systemTokenArn] },
+  ];
+  const businessTokens = {
+    actions: ["secretsmanager:GetSecretValue"],
+    resources: [tokens.businessTokenArns],
+    wildcardReason: "One secret for each customer, made by the onboarding service: only their prefix is known here.",
+  };
+
+  const verify = queueFunction(stack, "Verify", stage, {
+    name: "verify",
+    description: "Proves at Meta that a shared credit line funds its WABA",
+    batchSize: 10,
+    schema: verifyEnvironment,
+    environment: command,
+    grants: [...grants, businessTokens],
+    errorImpact: "Shares are not proved: customers who are not funded go unnoticed.",
+    backlogImpact: "Its share is not proved: a customer who is not funded goes unnoticed.",
+  });
+  const share = queueFunction(stack, "Share", stage, {
+    name: "share",
+    description: "Shares the credit line with a customer, at most once",
+    batchSize: 1,
+    schema: shareEnvironment,
+    environment: (own) => ({
+      ...command(own),
+      VERIFY_QUEUE_URL: verify.queue.queueUrl,
+      CURRENCIES: config.currencies.join(","),
+      SHARE_METHOD: config.shareMethod,
+      SECOND_POST: config.secondPost,
+    }),
+    grants: [...grants, businessTokens, { actions: ["sqs:SendMessage"], resources: [verify.queue.queueArn] }],
+    errorImpact: "Customers are not funded: they cannot send messages until their share is made.",
+    backlogImpact: "Its customer is not funded and cannot send messages.",
+  });
+  const revoke = queueFunction(stack, "Revoke", stage, {
+    name: "revoke",
+    description: "Takes the credit line back from a business, wherever it was shared",
+    batchSize: 1,
+    schema: revokeEnvironment,
+    environment: command,
+    grants,
+    errorImpact: "Credit lines stay shared: the partner keeps paying for customers who left or do not pay.",
+    backlogImpact: "The partner keeps paying for a customer who left or does not pay.",
+  });
+  const commands = { Share: share, Verify: verify, Revoke: revoke };
+
+  publishFunction(stack, stage, { state, audit, bus });
+  reconcileFunction(stack, stage, {
+    state,
+    dueIndexName,
+    queues: { share: share.queue, verify: verify.queue, revoke: revoke.queue },
+  });
+
+  for (const [name, { queue, deadLetterQueue }] of Object.entries(commands)) {
+    output(stack, `${name}QueueUrl`, queue.queueUrl);
+    output(stack, `${name}DeadLetterQueueUrl`, deadLetterQueue.queueUrl);
+  }
+  output(stack, "StateTableName", state.tableName);
+  output(stack, "AuditTableName", audit.tableName);
+  output(stack, "EventBusName", bus.eventBusName);
+  output(stack, "SystemTokenSecretName", systemTokenSecretName(config.stage));
+  output(stack, "BusinessTokenSecretPrefix", config.businessTokenSecretPrefix);
+  return stack;
+}
+
+function tables(stack: Stack, config: StageConfig): { state: Table; audit: Table } {
+  const common = {
+    partitionKey: { name: "pk", type: AttributeType.STRING },
+    billingMode: BillingMode.PAY_PER_REQUEST,
+    pointInTimeRecoverySpecification: { pointInTimeRecoveryEnabled: true },
+    deletionProtection: config.retention.keepDataOnDelete,
+    removalPolicy: removalPolicy(config),
+  };
+  const state = new Table(stack, "State", {
+    ...common,
+    stream: StreamViewType.NEW_AND_OLD_IMAGES,
+    timeToLiveAttribute: "expiresAt",
+  });
+  state.addGlobalSecondaryIndex({
+    indexName: dueIndexName,
+    partitionKey: { name: "dueShard", type: AttributeType.STRING },
+    sortKey: { name: "dueAt", type: AttributeType.NUMBER },
+    // An index lags behind its table: the sweep reads each item again, strongly, so the keys are all it needs.
+    projectionType: ProjectionType.KEYS_ONLY,
+  });
+  const audit = new Table(stack, "Audit", { ...common, sortKey: { name: "sk", type: AttributeType.STRING } });
+  return { state, audit };
+}
+
+/** The accounts in `consumers` may attach rules of their own to the bus. */
+function eventBus(stack: Stack, config: StageConfig): EventBus {
+  const bus = new EventBus(stack, "EventBus", { eventBusName: `credit-lines-${config.stage}` });
+  const rules = stack.formatArn({ service: "events", resource: "rule", resourceName: `${bus.eventBusName}/*` });
+  for (const account of config.consumers) {
+    bus.addToResourcePolicy(
+      new PolicyStatement({
+        sid: `Consumer${account}`,
+        principals: [new AccountPrincipal(account)],
+        actions: [
+          "events:PutRule",
+          "events:DeleteRule",
+          "events:DescribeRule",
+          "events:PutTargets",
+          "events:RemoveTargets",
+        ],
+        resources: [rules],
+        conditions: { StringEqualsIfExists: { "events:creatorAccount": "${aws:PrincipalAccount}" } },
+      }),
+    );
+  }
+  return bus;
+}
+
+/** The system token's secret, empty until a person puts the token there, and the names the customers' tokens go by. */
+function tokenSecrets(stack: Stack, config: StageConfig): { systemTokenArn: string; businessTokenArns: string } {
+  // Not the L2 `Secret`: it would generate a value, and a random token is worse than none.
+  const systemToken = new CfnSecret(stack, "SystemToken", {
+    name: systemTokenSecretName(config.stage),
+    description: "Meta system user token of the partner",
+  });
+  Validations.of(systemToken).acknowledge({
+    id: "AwsSolutions-SMG4",
+    reason: "Meta has no call that rotates a system user's token: a person makes a new one in Meta's console.",
+  });
+  const businessTokenArns = stack.formatArn({
+    service: "secretsmanager",
+    resource: "secret",
+    resourceName: `${config.businessTokenSecretPrefix}*`,
+    arnFormat: ArnFormat.COLON_RESOURCE_NAME,
+  });
+  return { systemTokenArn: systemToken.ref, businessTokenArns };
+}
+
+/** Outputs are a contract: the local stack and the on-call command line find everything by them. */
+function output(stack: Stack, name: string, value: string): void {
+  new CfnOutput(stack, name, { value });
+}

@@ -1,0 +1,141 @@
+import { randomUUID } from "node:crypto";
+import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { EventBridgeClient } from "@aws-sdk/client-eventbridge";
+import { GetSecretValueCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
+import { SQSClient } from "@aws-sdk/client-sqs";
+import type { Continuation } from "./contracts/commands.ts";
+import type { DueEntry, Policy } from "./domain/business.ts";
+import type { EventBus } from "./event-bus.ts";
+import { createEventBus } from "./event-bus.ts";
+import type { Graph } from "./graph/client.ts";
+import { createGraph } from "./graph/client.ts";
+import { createTokens } from "./graph/tokens.ts";
+import { createTransport } from "./graph/transport.ts";
+import type { Logger } from "./logging.ts";
+import { createLogger } from "./logging.ts";
+import type { Queues } from "./queues.ts";
+import { continuationOf, createQueues, delayMsMax } from "./queues.ts";
+import type { StateStore } from "./store/state-store.ts";
+import { createStateStore } from "./store/state-store.ts";
+
+/** What share, verify and revoke work with, built once per cold start. A simulation passes its own. */
+export type CommandDeps = {
+  store: StateStore;
+  graph: Graph;
+  queues: Queues;
+  events: EventBus;
+  log: Logger;
+  /** Wall clock, ms. */
+  now: () => number;
+  newId: () => string;
+  policy: Policy;
+  graphTimeoutMs: number;
+  clockSkewMs: number;
+  maxReceiveCount: number;
+  /** Business token secrets are readable under this prefix only. */
+  businessTokenSecretPrefix: string;
+};
+
+type CommandEnvironment = {
+  STAGE: string;
+  STATE_TABLE_NAME: string;
+  CLOCK_OFFSET_MS?: string | undefined;
+  QUEUE_URL: string;
+  DEAD_LETTER_QUEUE_URL: string;
+  MAX_RECEIVE_COUNT: number;
+  EVENT_BUS_NAME: string;
+  SYSTEM_TOKEN_SECRET_ARN: string;
+  BUSINESS_TOKEN_SECRET_PREFIX: string;
+  GRAPH_API_BASE_URL: string;
+  GRAPH_API_VERSION: string;
+  GRAPH_TIMEOUT_MS: number;
+  PARTNER_BUSINESS_ID: string;
+  CREDIT_LINE_ID: string;
+  SETTLE_WINDOW_SECONDS: number;
+  CLOCK_SKEW_SECONDS: number;
+  VERIFY_GRACE_SECONDS: number[];
+};
+
+/** The settings that only a share decides by. */
+type ShareSettings = Pick<Policy, "currencies" | "shareMethod" | "secondPost">;
+const noShare: ShareSettings = { currencies: [], shareMethod: "share-and-attach", secondPost: "person" };
+
+export function buildCommandDeps(
+  work: Continuation["work"],
+  environment: CommandEnvironment,
+  others: { wake?: Partial<Record<Continuation["work"], string>>; share?: ShareSettings } = {},
+): CommandDeps {
+  const now = clockOf(environment);
+  const log = createLogger(work);
+  const secrets = new SecretsManagerClient();
+  const tokens = createTokens(environment.SYSTEM_TOKEN_SECRET_ARN, (secret) => readSecret(secrets, secret), now);
+  const transport = createTransport({
+    baseUrl: environment.GRAPH_API_BASE_URL,
+    version: environment.GRAPH_API_VERSION,
+    timeoutMs: environment.GRAPH_TIMEOUT_MS,
+    now,
+  });
+  return {
+    store: createStateStore({
+      client: new DynamoDBClient(),
+      tableName: environment.STATE_TABLE_NAME,
+      newId: randomUUID,
+    }),
+    graph: createGraph({ transport, tokens, now }),
+    queues: createQueues(new SQSClient(), {
+      own: environment.QUEUE_URL,
+      ownDeadLetters: environment.DEAD_LETTER_QUEUE_URL,
+      wake: { ...others.wake, [work]: environment.QUEUE_URL },
+    }),
+    events: createEventBus(new EventBridgeClient(), environment.EVENT_BUS_NAME),
+    log,
+    now,
+    newId: randomUUID,
+    policy: {
+      partnerBusinessId: environment.PARTNER_BUSINESS_ID,
+      creditLineId: environment.CREDIT_LINE_ID,
+      settleWindowMs: environment.SETTLE_WINDOW_SECONDS * 1000,
+      clockSkewMs: environment.CLOCK_SKEW_SECONDS * 1000,
+      verifyGraceMs: environment.VERIFY_GRACE_SECONDS.map((seconds) => seconds * 1000),
+      ...(others.share ?? noShare),
+    },
+    graphTimeoutMs: environment.GRAPH_TIMEOUT_MS,
+    clockSkewMs: environment.CLOCK_SKEW_SECONDS * 1000,
+    maxReceiveCount: environment.MAX_RECEIVE_COUNT,
+    businessTokenSecretPrefix: environment.BUSINESS_TOKEN_SECRET_PREFIX,
+  };
+}
+
+/** The wall clock; only the stage `local` may run ahead of it. */
+export function clockOf(environment: { STAGE: string; CLOCK_OFFSET_MS?: string | undefined }): () => number {
+  const offsetMs = environment.STAGE === "local" ? Number(environment.CLOCK_OFFSET_MS ?? 0) : 0;
+  return () => Date.now() + offsetMs;
+}
+
+async function readSecret(client: SecretsManagerClient, SecretId: string): Promise<string> {
+  const { SecretString } = await client.send(new GetSecretValueCommand({ SecretId }));
+  const token = SecretString?.trim() ?? "";
+  // A header with a line break would be an error that repeats the value.
+  if (!/^[\x21-\x7e]+$/.test(token)) throw new Error("The secret holds no token");
+  return token;
+}
+
+/**
+ * Asks for an entry's next look by a delayed message. It only makes the look quicker than the sweep; what makes it sure is
+ * the due time, so a failure is logged and the turn goes on.
+ */
+export async function wakeSoon(
+  deps: Pick<CommandDeps, "queues" | "now">,
+  log: Logger,
+  entry: DueEntry | undefined,
+  businessId: string,
+): Promise<void> {
+  if (entry === undefined) return;
+  const delayMs = entry.due.nextAt - deps.now();
+  if (delayMs > delayMsMax) return;
+  try {
+    await deps.queues.wake(continuationOf(entry, businessId), delayMs);
+  } catch (error) {
+    log.warn("A look could not be asked for; the sweep will", { error: error instanceof Error ? error.name : "unknown" });
+  }
+}

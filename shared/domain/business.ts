@@ -1,0 +1,311 @@
+import type { EventDraft } from "./events.ts";
+import type { Failure, OpenReason, Reason } from "./reasons.ts";
+
+/**
+ * The aggregate: one item a customer business, because a revocation removes the line from all its WABAs while a share
+ * concerns one (design.md §5). All times are milliseconds since the epoch.
+ */
+export type Business = {
+  businessId: string;
+  version: number;
+  /** Raised by each revocation: a POST made under an older epoch is not wanted any more. */
+  epoch: number;
+  changedAt: number;
+  name?: string;
+  /** When E8 was first read completely for this business: the end of "first contact". */
+  listedAt?: number;
+  revocation?: Revocation;
+  /** The latest accepted share that carried `reshareAfterRevocation`. */
+  reshare?: { commandId: string; requestedAt: number };
+  /** Every allocation id ever answered or listed, by id. */
+  records: Record<string, AllocationRecord>;
+  wabas: Record<string, Waba>;
+  /** Shares that wait for a revocation or for another share of the same WABA, by WABA id. */
+  waiting: Record<string, Waiting>;
+};
+
+export type ShareMethod = "share-and-attach" | "share-then-attach";
+
+/** What every command says of itself. `hash` covers its whole content (T2). */
+export type CommandRef = {
+  type: "share" | "verify" | "revoke";
+  commandId: string;
+  hash: string;
+  requestedAt: number;
+  requestedBy: string;
+};
+
+export type ShareRequest = CommandRef & {
+  type: "share";
+  wabaId: string;
+  currency: string;
+  businessId?: string;
+  method?: ShareMethod;
+  businessTokenSecret?: string;
+  reshareAfterRevocation: boolean;
+  partnerSwitch: boolean;
+};
+
+export type VerifyRequest = CommandRef & { type: "verify"; wabaId: string; businessTokenSecret?: string };
+
+export const revokeReasons = [
+  "customer_unshared",
+  "partner_removed",
+  "non_payment",
+  "offboarded",
+  "risk",
+  "operator",
+] as const;
+
+export type RevokeRequest = CommandRef & {
+  type: "revoke";
+  wabaId?: string;
+  businessId?: string;
+  reason: (typeof revokeReasons)[number];
+};
+
+export type Request = ShareRequest | VerifyRequest | RevokeRequest;
+
+/** When an unsettled entry is looked at again. The item is its queue (T5). */
+export type Due = {
+  nextAt: number;
+  /** Looks that were recorded. A message for an earlier look is stale. */
+  looks: number;
+  /** How often the sweep served this very look: it grows the delay, so that a look that kills its worker cannot spin. */
+  sweeps: number;
+};
+
+/** The note, written before a POST, that a POST may be about to happen (S4). */
+export type Intent = {
+  /** Random per invocation: only the invocation that made it may send, and only it may settle by it. */
+  id: string;
+  epoch: number;
+  attempt: number;
+  madeAt: number;
+  /** No byte of the POST leaves once the wall clock has reached this. */
+  sendDeadline: number;
+  /** When the first look began that found nothing. */
+  absentAt?: number;
+  /** Meta's answer, when it left the effect unknown. */
+  failure?: Failure;
+  /** `Share In Doubt` was announced. */
+  inDoubt?: true;
+};
+
+export type Evidence = {
+  receivingCredentialId?: string;
+  primaryFundingId?: string;
+  checkedAt: number;
+  verifiedAt?: number;
+};
+
+type WabaCommon = {
+  currency: string;
+  method: ShareMethod;
+  creditLineId: string;
+  /** The last share acted on: an older one never POSTs (T2). */
+  request: ShareRequest;
+  removedAt?: number;
+  evidence?: Evidence;
+  lastFailure?: Failure;
+  /** What is unsettled, and the command that waits for it. On a revoked WABA: a command still to be answered. */
+  due?: Due & { request: ShareRequest | VerifyRequest };
+};
+
+/** Shared with the business, attachment under way or not proven. Without an intent no POST is outstanding. */
+export type SharingWaba = WabaCommon & { status: "sharing" | "allocated"; allocationId?: string; intent?: Intent };
+
+export type SharedStatus = "shared" | "verified" | "pending" | "mismatched";
+
+export type SharedWaba = WabaCommon & {
+  status: SharedStatus;
+  allocationId: string;
+  /** A partner switch takes effect on the 1st of a month: until then a mismatch is `pending`. */
+  pendingUntil?: number;
+  intent?: undefined;
+};
+
+export type RevokedWaba = WabaCommon & {
+  status: "revoking" | "revoked";
+  allocationId?: string;
+  /** Kept by a revocation: what an unanswered POST may still do decides when it is done (R5). */
+  intent?: Intent;
+};
+
+export type Waba = SharingWaba | SharedWaba | RevokedWaba;
+export type WabaStatus = Waba["status"];
+
+export type AllocationRecord = {
+  creditLineId: string;
+  /** The epoch of the POST that answered it, or the one at which it was first listed. */
+  epoch: number;
+  /** `live` and `deleted` are proven by E6; an answer of a POST alone leaves `unknown`. */
+  state: "unknown" | "live" | "deleted";
+  recordedAt: number;
+  readAt?: number;
+  /** A definite answer to a DELETE of the revocation with this epoch. */
+  deleteAnswered?: { at: number; epoch: number };
+  /** Looks after that answer in which neither E8 nor E6 knew the record (H27g). */
+  absentLooks?: number;
+  /** E6 names another business: never touched (R3). */
+  foreign?: true;
+};
+
+export type Waiting = { request: ShareRequest; due: Due };
+
+export type Revocation = {
+  request: RevokeRequest;
+  /** The latest `requestedAt` of all the commands it answers. */
+  requestedAt: number;
+  state: "open" | "held" | "done" | "nothing";
+  epoch: number;
+  startedAt: number;
+  doneAt?: number;
+  /** Further commands that are answered when it is done; at most 20. */
+  joined: RevokeRequest[];
+  openReason?: OpenReason;
+  incompleteAnnounced?: true;
+  due?: Due;
+};
+
+/** How a command ended, and the event that says so. */
+export type Conclusion = {
+  request: Request;
+  outcome: "done" | "refused";
+  reason?: Reason;
+  failure?: Failure;
+  event: EventDraft;
+};
+
+/** What a decision writes: the next state, what it announces, and the commands it concludes. */
+export type Change = {
+  business: Business;
+  events: EventDraft[];
+  conclusions: Conclusion[];
+};
+
+/** Settings of the stage that decisions rest on. Times in milliseconds. */
+export type Policy = {
+  partnerBusinessId: string;
+  creditLineId: string;
+  currencies: string[];
+  shareMethod: ShareMethod;
+  settleWindowMs: number;
+  clockSkewMs: number;
+  secondPost: "auto" | "person";
+  verifyGraceMs: number[];
+};
+
+/** The state chart: which status may follow which. `none` is a WABA the item does not hold yet. */
+export const transitions = {
+  none: ["sharing", "shared"],
+  sharing: ["sharing", "allocated", "shared", "revoking"],
+  allocated: ["allocated", "sharing", "shared", "revoking"],
+  shared: ["shared", "verified", "pending", "mismatched", "revoking"],
+  verified: ["verified", "pending", "mismatched", "revoking"],
+  pending: ["pending", "verified", "mismatched", "revoking"],
+  mismatched: ["mismatched", "verified", "pending", "revoking"],
+  revoking: ["revoking", "revoked"],
+  revoked: ["revoked", "sharing", "shared", "revoking"],
+} as const satisfies Record<WabaStatus | "none", readonly WabaStatus[]>;
+
+export function newBusiness(businessId: string, now: number): Business {
+  return { businessId, version: 0, epoch: 0, changedAt: now, records: {}, wabas: {}, waiting: {} };
+}
+
+/** The business with one WABA replaced. Throws on a transition that the chart does not have: that is a defect of ours. */
+export function withWaba(business: Business, wabaId: string, next: Waba): Business {
+  const from = business.wabas[wabaId]?.status ?? "none";
+  const allowed: readonly WabaStatus[] = transitions[from];
+  if (!allowed.includes(next.status)) throw new Error(`No transition from ${from} to ${next.status} (WABA ${wabaId})`);
+  return { ...business, wabas: { ...business.wabas, [wabaId]: next } };
+}
+
+export function withoutWaiting(business: Business, wabaId: string): Business {
+  const { [wabaId]: _gone, ...waiting } = business.waiting;
+  return { ...business, waiting };
+}
+
+const sharedStatuses: ReadonlySet<WabaStatus> = new Set<SharedStatus>(["shared", "verified", "pending", "mismatched"]);
+
+export function isShared(waba: Waba | undefined): waba is SharedWaba {
+  return waba !== undefined && sharedStatuses.has(waba.status);
+}
+
+export function isSharing(waba: Waba | undefined): waba is SharingWaba {
+  return waba?.status === "sharing" || waba?.status === "allocated";
+}
+
+/** Every unsettled entry of the item, with what a message to serve it needs. */
+export type DueEntry = { work: "share" | "verify" | "revoke"; wabaId?: string; commandId: string; requestedAt: number; due: Due };
+
+export function dueEntries(business: Business): DueEntry[] {
+  const entries: DueEntry[] = [];
+  for (const [wabaId, { status, due }] of Object.entries(business.wabas)) {
+    if (due === undefined) continue;
+    const { commandId, requestedAt, type } = due.request;
+    const work = type === "share" && !sharedStatuses.has(status) ? "share" : "verify";
+    entries.push({ work, wabaId, commandId, requestedAt, due });
+  }
+  for (const [wabaId, { request, due }] of Object.entries(business.waiting)) {
+    entries.push({ work: "share", wabaId, commandId: request.commandId, requestedAt: request.requestedAt, due });
+  }
+  const { revocation } = business;
+  if (revocation?.due !== undefined) {
+    const { commandId } = revocation.request;
+    entries.push({ work: "revoke", commandId, requestedAt: revocation.requestedAt, due: revocation.due });
+  }
+  return entries;
+}
+
+/** The item's due time: the earliest of its entries', or undefined when nothing is unsettled (T5). */
+export function dueAt(business: Business): number | undefined {
+  const times = dueEntries(business).map((entry) => entry.due.nextAt);
+  return times.length === 0 ? undefined : Math.min(...times);
+}
+
+/** The delay before look number `looks` + 1: doubling from a sixtieth of the settle window up to 48 windows (30 s and a day by default). */
+export function lookDelayMs(looks: number, settleWindowMs: number): number {
+  return Math.min((settleWindowMs / 60) * 2 ** Math.min(looks, 20), 48 * settleWindowMs);
+}
+
+/** An entry's due time after a sweep has served it: later each time that no look followed. */
+export function afterSweep(due: Due, now: number, settleWindowMs: number): Due {
+  return { ...due, sweeps: due.sweeps + 1, nextAt: now + lookDelayMs(due.sweeps + 4, settleWindowMs) };
+}
+
+/** A new due time; the work begins anew. */
+export function dueIn(request: ShareRequest | VerifyRequest, nextAt: number, looks = 0): NonNullable<Waba["due"]> {
+  return { request, nextAt, looks, sweeps: 0 };
+}
+
+/** The item after a sweep has served every entry that was due. */
+export function swept(business: Business, now: number, settleWindowMs: number): Business {
+  function later<D extends Due>(due: D): D {
+    return due.nextAt <= now ? { ...due, ...afterSweep(due, now, settleWindowMs) } : due;
+  }
+  const wabas = Object.fromEntries(
+    Object.entries(business.wabas).map(([wabaId, waba]): [string, Waba] => {
+      if (waba.due === undefined) return [wabaId, waba];
+      return [wabaId, { ...waba, due: later(waba.due) }];
+    }),
+  );
+  const waiting = Object.fromEntries(
+    Object.entries(business.waiting).map(([wabaId, entry]) => [wabaId, { ...entry, due: later(entry.due) }]),
+  );
+  const { revocation } = business;
+  if (revocation?.due === undefined) return { ...business, wabas, waiting };
+  return { ...business, wabas, waiting, revocation: { ...revocation, due: later(revocation.due) } };
+}
+
+/** When an unanswered POST can have no effect any more that we have not seen (A1-A3). */
+export function windowEnd(intent: Intent, settleWindowMs: number): number {
+  return intent.sendDeadline + settleWindowMs;
+}
+
+/** The last word on the business is a revocation: no line of ours may be live. */
+export function isRevoked(business: Business, clockSkewMs: number): boolean {
+  const { revocation, reshare } = business;
+  if (revocation?.state !== "done") return false;
+  return reshare === undefined || reshare.requestedAt <= revocation.requestedAt + clockSkewMs;
+}

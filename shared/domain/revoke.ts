@@ -1,0 +1,256 @@
+import type { AllocationRecord, Business, Change, Conclusion, Policy, Revocation, RevokeRequest, Waba } from "./business.ts";
+import { lookDelayMs, windowEnd } from "./business.ts";
+import type { EventDraft } from "./events.ts";
+import type { EstateReading, RecordReading } from "./readings.ts";
+import { isConfirmedDeleted, withRecords } from "./readings.ts";
+import type { OpenReason } from "./reasons.ts";
+
+export type RevokeDecision =
+  | { kind: "join" }
+  | { kind: "drive" }
+  | { kind: "superseded" }
+  | { kind: "announce-again" }
+  | { kind: "mark" };
+
+/**
+ * R2, in its order: an open revocation is always driven, whatever else the command is (H6b).
+ * @param fulfilled this very command was concluded before: a redrive of it must not revoke what was shared after it.
+ */
+export function decideRevoke(
+  business: Business,
+  request: RevokeRequest,
+  fulfilled: boolean,
+  policy: Policy,
+): RevokeDecision {
+  const { revocation, reshare } = business;
+  if (revocation?.state === "open") return { kind: isAnswering(revocation, request) ? "drive" : "join" };
+  if (reshare !== undefined && reshare.requestedAt > request.requestedAt + policy.clockSkewMs) {
+    return { kind: "superseded" };
+  }
+  const over = revocation?.state === "done" || revocation?.state === "nothing";
+  const answered = fulfilled && revocation !== undefined && request.requestedAt <= revocation.requestedAt;
+  return { kind: over && (answered || !hasAnythingToRevoke(business)) ? "announce-again" : "mark" };
+}
+
+function isAnswering(revocation: Revocation, request: RevokeRequest): boolean {
+  return [revocation.request, ...revocation.joined].some((one) => one.commandId === request.commandId);
+}
+
+/** Anything that is, or may become, a live line of ours. */
+function hasAnythingToRevoke(business: Business): boolean {
+  const wabas = Object.values(business.wabas).some((waba) => waba.status !== "revoked" || waba.intent !== undefined);
+  const records = Object.values(business.records).some((record) => !isConfirmedDeleted(record) && record.foreign !== true);
+  return wabas || records;
+}
+
+/** At most this many further commands are answered by one revocation; another one comes back later. */
+export const joinedMax = 20;
+
+/** The marker, written before any listing. Intents are kept: what they may still do decides when it is done (R5). */
+export function markRevocation(business: Business, request: RevokeRequest, now: number): Change {
+  const epoch = business.epoch + 1;
+  const wabas = Object.fromEntries(
+    Object.entries(business.wabas).map(([wabaId, waba]): [string, Waba] => [wabaId, marked(waba, now)]),
+  );
+  const revocation: Revocation = {
+    request,
+    requestedAt: Math.max(request.requestedAt, business.revocation?.requestedAt ?? 0),
+    state: "open",
+    epoch,
+    startedAt: now,
+    joined: [],
+    due: { nextAt: now, looks: 0, sweeps: 0 },
+  };
+  const event: EventDraft = {
+    detailType: "Revocation Started",
+    commandId: request.commandId,
+    businessId: business.businessId,
+    reason: request.reason,
+    ...wabaIdsOf(business),
+  };
+  return { business: { ...business, epoch, wabas, revocation }, events: [event], conclusions: [] };
+}
+
+function marked(waba: Waba, now: number): Waba {
+  if (waba.status === "revoked") return waba;
+  const { due, ...rest } = { due: undefined, ...waba };
+  // A command that waited on the WABA is answered by its own due time, so that this write stays small (I12).
+  const waiting = due === undefined ? {} : { due: { ...due, nextAt: now } };
+  return { ...rest, status: "revoking", ...waiting };
+}
+
+export function joinRevocation(business: Business, request: RevokeRequest): Change {
+  const { revocation } = business;
+  if (revocation === undefined) throw new Error("There is no revocation to join");
+  const joined = {
+    ...revocation,
+    joined: [...revocation.joined, request],
+    requestedAt: Math.max(revocation.requestedAt, request.requestedAt),
+  };
+  return { business: { ...business, revocation: joined }, events: [], conclusions: [] };
+}
+
+/** A revocation that is over answers another command too; a later `requestedAt` still moves the bar for re-shares (T1). */
+export function announceRevokedAgain(business: Business, request: RevokeRequest): Change {
+  const { revocation } = business;
+  if (revocation === undefined) throw new Error("There is no revocation to announce");
+  const requestedAt = Math.max(revocation.requestedAt, request.requestedAt);
+  return {
+    business: { ...business, revocation: { ...revocation, requestedAt } },
+    events: [],
+    conclusions: [concludeRevoke(business, request, revocation.state)],
+  };
+}
+
+export function refuseRevoke(
+  businessId: string | undefined,
+  request: RevokeRequest,
+  reason: "superseded" | "owner_mismatch",
+): Conclusion {
+  return {
+    request,
+    outcome: "refused",
+    reason,
+    event: {
+      detailType: "Revoke Refused",
+      commandId: request.commandId,
+      ...(businessId === undefined ? {} : { businessId }),
+      ...(request.wabaId === undefined ? {} : { wabaId: request.wabaId }),
+      reason,
+    },
+  };
+}
+
+/** A DELETE is sent only for a record that this run has read and that names this business (I5), whatever its status says (H18). */
+export function mayDelete(business: Business, reading: RecordReading): boolean {
+  if (reading.receivingBusinessId !== business.businessId) return false;
+  const record = business.records[reading.allocationId];
+  return record?.deleteAnswered?.epoch !== business.revocation?.epoch || reading.seen === "live";
+}
+
+/** What one run of a revocation did and saw. */
+export type RevocationRun = {
+  /** The list that the DELETEs were drawn from, with E6 of each record before its DELETE. */
+  estate: EstateReading;
+  /** Definite answers to DELETEs, by allocation id: when. */
+  deleted: Record<string, number>;
+  /** E6 after the DELETEs. */
+  confirmed: RecordReading[];
+  /** A complete list begun after the last DELETE (the first one, when nothing was deleted). */
+  fresh: EstateReading;
+  /** A readable WABA of the business is still paid for by a record of ours. */
+  stillFunded: boolean;
+};
+
+/** R4, R5 and R6: what the run proves, and whether the word "done" may be said. */
+export function recordRun(business: Business, run: RevocationRun, now: number, policy: Policy): Change {
+  const { revocation } = business;
+  if (revocation?.state !== "open") throw new Error("There is no open revocation to record a run of");
+  const listed = withRecords(withRecords(business, run.estate, now), run.fresh, now);
+  const records = { ...listed.records };
+  for (const [allocationId, at] of Object.entries(run.deleted)) {
+    const record = records[allocationId];
+    if (record !== undefined) records[allocationId] = { ...record, deleteAnswered: { at, epoch: revocation.epoch } };
+  }
+  for (const reading of run.confirmed) {
+    const record = records[reading.allocationId];
+    if (record !== undefined) records[reading.allocationId] = afterDelete(record, reading, run.fresh, policy);
+  }
+
+  const openReason = whyOpen({ ...listed, records }, revocation, run, policy);
+  const recorded: Business = { ...listed, records };
+  return openReason === undefined
+    ? finish(recorded, revocation, now)
+    : stayOpen(recorded, revocation, openReason, now, policy);
+}
+
+function afterDelete(record: AllocationRecord, reading: RecordReading, fresh: EstateReading, policy: Policy): AllocationRecord {
+  const { deleteAnswered } = record;
+  if (deleteAnswered === undefined) return record;
+  if (reading.seen === "live" || reading.seen === "deleted") {
+    return { ...record, state: reading.seen, readAt: reading.readAt, absentLooks: 0 };
+  }
+  // A deleted record may become unreadable: after the window, gone from E8 and E6 twice is a confirmation too (H27g).
+  const unlisted = fresh.complete && fresh.listed[reading.allocationId] === undefined;
+  if (reading.seen !== "missing" || !unlisted || reading.readAt <= deleteAnswered.at + policy.settleWindowMs) return record;
+  const absentLooks = (record.absentLooks ?? 0) + 1;
+  return absentLooks < 2
+    ? { ...record, absentLooks }
+    : { ...record, absentLooks, state: "deleted", readAt: reading.readAt };
+}
+
+function whyOpen(business: Business, revocation: Revocation, run: RevocationRun, policy: Policy): OpenReason | undefined {
+  const unanswered = Object.values(business.wabas).some(
+    ({ intent }) => intent !== undefined && intent.epoch < revocation.epoch && run.fresh.startedAt <= windowEnd(intent, policy.settleWindowMs),
+  );
+  if (unanswered) return "share_in_flight";
+  if (!run.estate.complete || !run.fresh.complete) {
+    const failure = run.fresh.failure ?? run.estate.failure;
+    if (failure?.reason === "token_dead" || failure?.reason === "permission_denied") return failure.reason;
+    return "unreadable";
+  }
+  const own = Object.entries(business.records).filter(([, record]) => record.foreign !== true);
+  const open = own.filter(([, record]) => !isConfirmedDeleted(record));
+  if (open.length > 0) {
+    const unread = open.some(([id]) => run.estate.records.some((one) => one.allocationId === id && one.seen !== "live" && one.seen !== "deleted"));
+    return unread ? "unreadable" : "not_confirmed";
+  }
+  // Everything the fresh list still names must be confirmed deleted in this very revocation, or be somebody else's.
+  const stillListed = Object.entries(run.fresh.listed).some(([id, { deleted }]) => {
+    const record = business.records[id];
+    if (record?.foreign === true || deleted) return false;
+    return record === undefined || !isConfirmedDeleted(record) || record.deleteAnswered?.epoch !== revocation.epoch;
+  });
+  if (stillListed) return "not_confirmed";
+  return run.stillFunded ? "still_funded" : undefined;
+}
+
+function finish(business: Business, revocation: Revocation, now: number): Change {
+  const { openReason: _closed, due: _due, incompleteAnnounced: _said, ...rest } = revocation;
+  const own = Object.values(business.records).filter((record) => record.foreign !== true);
+  const state = own.length === 0 ? "nothing" : "done";
+  const wabas = Object.fromEntries(
+    Object.entries(business.wabas).map(([wabaId, waba]): [string, Waba] => {
+      const { intent: _settled, ...revoked } = { intent: undefined, ...waba };
+      return [wabaId, { ...revoked, status: "revoked" }];
+    }),
+  );
+  const next: Business = { ...business, wabas, revocation: { ...rest, joined: [], state, doneAt: now } };
+  const conclusions = [revocation.request, ...revocation.joined].map((request) => concludeRevoke(next, request, state));
+  return { business: next, events: [], conclusions };
+}
+
+function concludeRevoke(business: Business, request: RevokeRequest, state: Revocation["state"]): Conclusion {
+  return {
+    request,
+    outcome: "done",
+    event: {
+      detailType: "Credit Line Revoked",
+      commandId: request.commandId,
+      businessId: business.businessId,
+      ...(request.wabaId === undefined ? {} : { wabaId: request.wabaId }),
+      ...wabaIdsOf(business),
+      status: "revoked",
+      reason: state === "nothing" ? "nothing_to_revoke" : request.reason,
+    },
+  };
+}
+
+function stayOpen(business: Business, revocation: Revocation, openReason: OpenReason, now: number, policy: Policy): Change {
+  const looks = (revocation.due?.looks ?? 0) + 1;
+  const due = { nextAt: now + lookDelayMs(looks, policy.settleWindowMs), looks, sweeps: 0 };
+  const next: Business = { ...business, revocation: { ...revocation, openReason, due, incompleteAnnounced: true } };
+  const event: EventDraft = {
+    detailType: "Revocation Incomplete",
+    commandId: revocation.request.commandId,
+    businessId: business.businessId,
+    reason: openReason,
+    ...wabaIdsOf(business),
+  };
+  return { business: next, events: revocation.incompleteAnnounced === true ? [] : [event], conclusions: [] };
+}
+
+function wabaIdsOf(business: Business): { wabaIds?: string[] } {
+  const wabaIds = Object.keys(business.wabas).slice(0, 100);
+  return wabaIds.length === 0 ? {} : { wabaIds };
+}

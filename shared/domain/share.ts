@@ -1,0 +1,541 @@
+import type { AllocationRecord, Business, Change, Conclusion, Intent, Policy, ShareRequest, SharedWaba, Waba } from "./business.ts";
+import {
+  dueIn,
+  isRevoked,
+  isShared,
+  isSharing,
+  lookDelayMs,
+  newBusiness,
+  windowEnd,
+  withoutWaiting,
+  withWaba,
+} from "./business.ts";
+import type { DetailType, EventDraft } from "./events.ts";
+import type { EstateReading, Funding, RecordReading, WabaReading } from "./readings.ts";
+import { fundingRecord, withRecords } from "./readings.ts";
+import type { BlockReason, Failure, RefuseReason } from "./reasons.ts";
+
+/** What a share knows when it decides. What it has not read yet is undefined, and asked for only when it matters. */
+export type ShareFacts = {
+  now: number;
+  request: ShareRequest;
+  business: Business;
+  waba?: WabaReading;
+  estate?: EstateReading;
+  /** Another look at an unsettled attempt was made in this invocation. */
+  probed?: boolean;
+  /** The item is too large for another WABA (T3). */
+  full?: boolean;
+};
+
+export type ShareDecision =
+  | { kind: "probe" }
+  | { kind: "on-item" }
+  | { kind: "wait"; until: number }
+  | { kind: "refuse"; reason: RefuseReason }
+  | { kind: "block"; reason: BlockReason; failure?: Failure }
+  | { kind: "conclude" }
+  | { kind: "read-waba" }
+  | { kind: "read-estate" }
+  | { kind: "adopt"; record: RecordReading }
+  | { kind: "attempt" };
+
+/** S3, in its order. A refusal never changes a WABA that is shared, being shared or revoked. */
+export function decideShare(facts: ShareFacts, policy: Policy): ShareDecision {
+  const { now, request, business, waba: reading, estate } = facts;
+  const waba = business.wabas[request.wabaId];
+
+  // The unsettled attempt comes first: whatever Meta shows meanwhile may be its effect (H2).
+  if (isSharing(waba) && waba.intent !== undefined) {
+    if (facts.probed !== true) return { kind: "probe" };
+    if (waba.request.commandId === request.commandId) return { kind: "on-item" };
+    return { kind: "wait", until: waba.due?.nextAt ?? now + lookDelayMs(0, policy.settleWindowMs) };
+  }
+
+  const revoked = decideAgainstRevocation(facts, policy);
+  if (revoked !== undefined) return revoked;
+
+  if (isShared(waba)) {
+    if (waba.creditLineId !== policy.creditLineId) return { kind: "refuse", reason: "line_conflict" };
+    if (waba.currency !== request.currency) return { kind: "refuse", reason: "currency_conflict" };
+    return { kind: "conclude" };
+  }
+
+  if (request.businessId !== undefined && request.businessId !== business.businessId) {
+    return { kind: "refuse", reason: "owner_mismatch" };
+  }
+  if (business.businessId === policy.partnerBusinessId) return { kind: "refuse", reason: "same_business" };
+  if (!policy.currencies.includes(request.currency)) return { kind: "refuse", reason: "currency_unsupported" };
+  if (waba !== undefined && waba.request.commandId !== request.commandId) {
+    if (request.requestedAt <= waba.request.requestedAt) return { kind: "refuse", reason: "superseded" };
+  }
+
+  if (reading === undefined) return { kind: "read-waba" };
+  if (reading.ownerBusinessId !== undefined && reading.ownerBusinessId !== business.businessId) {
+    return { kind: "refuse", reason: "owner_mismatch" };
+  }
+  if (reading.currency !== undefined && reading.currency !== request.currency) {
+    return { kind: "refuse", reason: "currency_conflict" };
+  }
+  if (!reading.funding.known) {
+    return { kind: "block", reason: "meta_unavailable", ...failureOf(reading.funding.failure) };
+  }
+
+  const firstContact = business.listedAt === undefined;
+  if (estate === undefined && (firstContact || reading.funding.id !== undefined)) return { kind: "read-estate" };
+  if (estate !== undefined && !estate.complete) {
+    return { kind: "block", reason: "meta_unavailable", ...failureOf(estate.failure) };
+  }
+  if (reading.funding.id !== undefined) {
+    const record = fundingRecord(business.businessId, reading.funding, estate?.records ?? []);
+    if (record !== undefined) {
+      return record.creditLineId === policy.creditLineId
+        ? { kind: "adopt", record }
+        : { kind: "refuse", reason: "line_conflict" };
+    }
+    const unread = estate?.records.find(isUnread);
+    if (unread !== undefined) return { kind: "block", reason: "meta_unavailable", ...failureOf(unread.failure) };
+    if (!request.partnerSwitch) return { kind: "refuse", reason: "funded_elsewhere" };
+  }
+  if (waba === undefined && facts.full === true) return { kind: "block", reason: "business_full" };
+  return { kind: "attempt" };
+}
+
+function decideAgainstRevocation({ now, request, business }: ShareFacts, policy: Policy): ShareDecision | undefined {
+  const { revocation } = business;
+  if (revocation === undefined || revocation.state === "held") return undefined;
+  const settledAt = (revocation.doneAt ?? now) + policy.settleWindowMs;
+  const unsettled = revocation.state === "open" || (revocation.state === "done" && now < settledAt);
+
+  // Within the skew the revocation wins (T1). Nothing that may still happen makes such a share acceptable: no need to wait.
+  if (request.requestedAt <= revocation.requestedAt + policy.clockSkewMs) {
+    const demandsFlag = revocation.state !== "nothing" && isLastWord(business, policy) && !request.reshareAfterRevocation;
+    return { kind: "refuse", reason: demandsFlag ? "business_revoked" : "superseded" };
+  }
+  if (unsettled) {
+    const openUntil = now + lookDelayMs(business.waiting[request.wabaId]?.due.looks ?? 0, policy.settleWindowMs);
+    return { kind: "wait", until: revocation.state === "open" ? openUntil : settledAt };
+  }
+  if (isRevoked(business, policy.clockSkewMs) && !request.reshareAfterRevocation) {
+    return { kind: "refuse", reason: "business_revoked" };
+  }
+  return undefined;
+}
+
+function isLastWord(business: Business, policy: Policy): boolean {
+  return business.revocation?.state === "open" || isRevoked(business, policy.clockSkewMs);
+}
+
+function isUnread(record: RecordReading): boolean {
+  return record.seen === "unreadable" || record.seen === "strange";
+}
+
+function failureOf(failure: Failure | undefined): { failure?: Failure } {
+  return failure === undefined ? {} : { failure };
+}
+
+/** S4: the state that must be stored before the POST. */
+export function intendShare(facts: ShareFacts, intent: Intent, policy: Policy): Change {
+  const { business, request } = facts;
+  const listed = facts.estate === undefined ? business : withRecords(business, facts.estate, facts.now);
+  const waba: Waba = {
+    status: "sharing",
+    currency: request.currency,
+    method: request.method ?? policy.shareMethod,
+    creditLineId: policy.creditLineId,
+    request,
+    intent,
+    due: dueIn(request, intent.sendDeadline + lookDelayMs(0, policy.settleWindowMs)),
+  };
+  const next = withWaba(withoutWaiting(listed, request.wabaId), request.wabaId, waba);
+  if (business.revocation !== undefined && request.reshareAfterRevocation) {
+    next.reshare = { commandId: request.commandId, requestedAt: request.requestedAt };
+  }
+  return { business: next, events: [], conclusions: [] };
+}
+
+/** What became of the POST, as the sender knows it. */
+export type PostOutcome =
+  | { kind: "accepted"; allocationId: string }
+  /** No byte left, or Meta rejected it before any effect (throttled, token, permission, policy). */
+  | { kind: "no-effect"; failure: Failure; throttledUntil?: number }
+  /** Anything else. The id is set when an answer named one but cannot be trusted for this WABA (H27m). */
+  | { kind: "unknown"; failure: Failure; allocationId?: string; throttledUntil?: number };
+
+/** The part of the item that a settle writes: guarded by the intent and its epoch, never by the version (T4, H26). */
+export type Settlement = {
+  wabaId: string;
+  intentId: string;
+  epoch: number;
+  waba: Waba;
+  record?: { allocationId: string; record: AllocationRecord };
+  change: Change;
+};
+
+/**
+ * S5. `onItem`: no message is left that would try again, so a closed intent keeps a due time.
+ */
+export function settleShare(
+  business: Business,
+  intent: Intent,
+  request: ShareRequest,
+  outcome: PostOutcome,
+  { now, onItem }: { now: number; onItem: boolean },
+  policy: Policy,
+): Settlement {
+  const { wabaId } = request;
+  const waba = business.wabas[wabaId];
+  if (!isSharing(waba)) throw new Error(`WABA ${wabaId} has no attempt to settle`);
+  const base = { wabaId, intentId: intent.id, epoch: intent.epoch };
+
+  if (outcome.kind === "accepted") {
+    const record = { creditLineId: waba.creditLineId, epoch: intent.epoch, state: "unknown", recordedAt: now } as const;
+    const change = acceptShare(business, wabaId, outcome.allocationId, now, policy);
+    const accepted = change.business.wabas[wabaId];
+    if (accepted === undefined) throw new Error(`WABA ${wabaId} is gone`);
+    return { ...base, waba: accepted, record: { allocationId: outcome.allocationId, record }, change };
+  }
+
+  // An error on a second attempt may be the first one's effect speaking (H11): it closes nothing.
+  if (outcome.kind === "no-effect" && intent.attempt === 1) {
+    const { intent: _closed, due: _due, ...rest } = waba;
+    const retryAt = now + lookDelayMs(4, policy.settleWindowMs);
+    const closed: Waba = { ...rest, lastFailure: outcome.failure, ...(onItem ? { due: dueIn(request, retryAt) } : {}) };
+    return { ...base, waba: closed, change: changeTo(withWaba(business, wabaId, closed)) };
+  }
+
+  const doubtful: Waba = { ...waba, intent: { ...intent, failure: outcome.failure }, lastFailure: outcome.failure };
+  const named = outcome.kind === "unknown" ? outcome.allocationId : undefined;
+  return {
+    ...base,
+    waba: doubtful,
+    ...(named === undefined
+      ? {}
+      : {
+          record: {
+            allocationId: named,
+            record: { creditLineId: waba.creditLineId, epoch: intent.epoch, state: "unknown", recordedAt: now },
+          },
+        }),
+    change: changeTo(withWaba(business, wabaId, doubtful)),
+  };
+}
+
+/** The WABA is shared: its verification falls due in the same write (S8). */
+function acceptShare(business: Business, wabaId: string, allocationId: string, now: number, policy: Policy): Change {
+  const waba = business.wabas[wabaId];
+  if (waba === undefined) throw new Error(`WABA ${wabaId} is unknown`);
+  const { intent: _settled, due: _due, lastFailure: _healed, ...rest } = { intent: undefined, ...waba };
+  const { request } = waba;
+  const shared: SharedWaba = {
+    ...rest,
+    status: "shared",
+    allocationId,
+    due: dueIn(request, now + (policy.verifyGraceMs[0] ?? 0)),
+  };
+  const event = shareEvent("Share Accepted", business.businessId, shared, waba.status);
+  return {
+    business: withWaba(business, wabaId, shared),
+    events: [],
+    conclusions: [{ request, outcome: "done", event }],
+  };
+}
+
+/** S3 "adopt": the line already funds this WABA by a live record of ours; nothing is sent. */
+export function adoptShare(facts: ShareFacts, record: RecordReading, policy: Policy): Change {
+  const { business, request, now } = facts;
+  const listed = facts.estate === undefined ? business : withRecords(business, facts.estate, now);
+  const shared: SharedWaba = {
+    status: "shared",
+    currency: request.currency,
+    method: request.method ?? policy.shareMethod,
+    creditLineId: record.creditLineId,
+    request,
+    allocationId: record.allocationId,
+    due: dueIn(request, now + (policy.verifyGraceMs[0] ?? 0)),
+  };
+  const next = withWaba(withoutWaiting(listed, request.wabaId), request.wabaId, shared);
+  if (business.revocation !== undefined && request.reshareAfterRevocation) {
+    next.reshare = { commandId: request.commandId, requestedAt: request.requestedAt };
+  }
+  const event: EventDraft = {
+    ...shareEvent("Share Accepted", business.businessId, shared, business.wabas[request.wabaId]?.status),
+    reason: "adopted",
+  };
+  return { business: next, events: [], conclusions: [{ request, outcome: "done", event }] };
+}
+
+/** Parks a share on the item until the revocation or the attempt before it is settled. A newer share takes an older one's place. */
+export function parkShare({ business, request, now }: ShareFacts, until: number): Change {
+  const parked = business.waiting[request.wabaId];
+  const own = parked?.request.commandId === request.commandId;
+  if (parked !== undefined && !own && parked.request.requestedAt >= request.requestedAt) {
+    return refuse(business, request, "superseded");
+  }
+  const due = { nextAt: Math.max(until, now), looks: own ? parked.due.looks + 1 : 0, sweeps: 0 };
+  const next = { ...business, waiting: { ...business.waiting, [request.wabaId]: { request, due } } };
+  const displaced = parked === undefined || own ? [] : refuse(business, parked.request, "superseded").conclusions;
+  return { business: next, events: [], conclusions: displaced };
+}
+
+/** Answers a share that is already true, with the event of the state it asked for. */
+export function concludeShare({ business, request }: ShareFacts): Change {
+  const waba = business.wabas[request.wabaId];
+  if (!isShared(waba)) throw new Error(`WABA ${request.wabaId} is not shared`);
+  const event = {
+    ...shareEvent(statusEvents[waba.status], business.businessId, waba, waba.status),
+    commandId: request.commandId,
+  };
+  return {
+    business: withoutOwnWaiting(business, request),
+    events: [],
+    conclusions: [{ request, outcome: "done", event }],
+  };
+}
+
+/** Refuses the command. The WABA's status is not touched (I11). */
+export function refuse(business: Business, request: ShareRequest, reason: RefuseReason, failure?: Failure): Change {
+  return {
+    business: withoutOwnWaiting(business, request),
+    events: [],
+    conclusions: [refusal(request, reason, business, failure)],
+  };
+}
+
+/** @param business undefined while the owner is not known. */
+export function refusal(
+  request: ShareRequest,
+  reason: RefuseReason,
+  business?: Business,
+  failure?: Failure,
+): Conclusion {
+  return {
+    request,
+    outcome: "refused",
+    reason,
+    ...failureOf(failure),
+    event: {
+      detailType: "Share Refused",
+      commandId: request.commandId,
+      wabaId: request.wabaId,
+      currency: request.currency,
+      reason,
+      ...(business === undefined ? {} : { businessId: business.businessId }),
+      ...statusOf(business?.wabas[request.wabaId]),
+    },
+  };
+}
+
+/** A command that a revocation overtook while it was on the item is answered, and its due time ends. */
+export function answerRevoked(business: Business, wabaId: string): Change | undefined {
+  const waba = business.wabas[wabaId];
+  if (waba?.due === undefined || (waba.status !== "revoking" && waba.status !== "revoked")) return undefined;
+  const { due, ...rest } = waba;
+  const { request } = due;
+  const next = { ...business, wabas: { ...business.wabas, [wabaId]: rest } };
+  if (request.type === "share") return refuse(next, request, "business_revoked");
+  const event: EventDraft = {
+    detailType: "Verify Refused",
+    commandId: request.commandId,
+    wabaId,
+    businessId: business.businessId,
+    reason: "business_revoked",
+    status: waba.status,
+  };
+  return { business: next, events: [], conclusions: [{ request, outcome: "refused", reason: "business_revoked", event }] };
+}
+
+function withoutOwnWaiting(business: Business, request: ShareRequest): Business {
+  const own = business.waiting[request.wabaId]?.request.commandId === request.commandId;
+  return own ? withoutWaiting(business, request.wabaId) : business;
+}
+
+/** What a look at an unsettled attempt found (S6). */
+export type ProbeFinding =
+  | { kind: "applied"; record: RecordReading }
+  | { kind: "absent" }
+  | { kind: "second-post" }
+  | { kind: "refused"; reason: RefuseReason; failure: Failure }
+  | { kind: "cannot-tell" }
+  | { kind: "in-doubt" };
+
+export type Probe = { funding: Funding; estate: EstateReading; startedAt: number };
+
+export function judgeProbe(business: Business, wabaId: string, probe: Probe, policy: Policy): ProbeFinding {
+  const waba = business.wabas[wabaId];
+  if (!isSharing(waba) || waba.intent === undefined) throw new Error(`WABA ${wabaId} has no attempt to look at`);
+  const { intent } = waba;
+  const record = fundingRecord(business.businessId, probe.funding, probe.estate.records);
+  if (record !== undefined) return { kind: "applied", record };
+
+  const afterWindow = probe.startedAt > windowEnd(intent, policy.settleWindowMs);
+  if (!isAbsent(business, wabaId, intent, probe)) return { kind: afterWindow ? "in-doubt" : "cannot-tell" };
+  if (!afterWindow || intent.absentAt === undefined) return { kind: "absent" };
+  if (intent.attempt > 1) return { kind: "in-doubt" };
+  // Meta's error named a fault of the command, and two looks say that nothing came of it: that is a refusal, not a doubt.
+  const { failure } = intent;
+  if (failure?.reason === "refused_by_meta" || failure?.reason === "same_business") {
+    return { kind: "refused", reason: failure.reason, failure };
+  }
+  return { kind: policy.secondPost === "auto" ? "second-post" : "in-doubt" };
+}
+
+/** E7 readable and empty, and no live record at Meta that nothing but the lost POST would explain. */
+function isAbsent(business: Business, wabaId: string, intent: Intent, { funding, estate }: Probe): boolean {
+  if (!funding.known || funding.id !== undefined || !estate.complete) return false;
+  return Object.keys(estate.listed).every((allocationId) => {
+    const seen = estate.records.find((reading) => reading.allocationId === allocationId);
+    if (seen === undefined || seen.seen === "unreadable" || seen.seen === "strange") return false;
+    if (seen.seen !== "live") return true;
+    if (seen.receivingBusinessId !== business.businessId) return seen.receivingBusinessId !== undefined;
+    return isExplained(business, wabaId, intent, allocationId);
+  });
+}
+
+/** A live record is explained by having been known before the intent, or by being a sibling's. An id that came back to life is not. */
+function isExplained(business: Business, wabaId: string, intent: Intent, allocationId: string): boolean {
+  const record = business.records[allocationId];
+  if (record === undefined || record.state === "deleted") return false;
+  if (record.recordedAt <= intent.madeAt) return true;
+  return Object.entries(business.wabas).some(
+    ([siblingId, sibling]) => siblingId !== wabaId && isShared(sibling) && sibling.allocationId === allocationId,
+  );
+}
+
+/** The second and last POST of an attempt that two looks found absent (S6). */
+export function intendSecondPost(
+  business: Business,
+  wabaId: string,
+  probe: Probe,
+  intent: Intent,
+  now: number,
+  policy: Policy,
+): Change {
+  const known = withRecords(business, probe.estate, now);
+  const waba = known.wabas[wabaId];
+  if (!isSharing(waba)) throw new Error(`WABA ${wabaId} has no attempt to repeat`);
+  const due = dueIn(waba.request, intent.sendDeadline + lookDelayMs(0, policy.settleWindowMs));
+  return changeTo(withWaba(known, wabaId, { ...waba, intent, due }));
+}
+
+/** Records a look. The next one comes with growing delay, but never steps over the end of the settle window. */
+export function recordProbe(
+  business: Business,
+  wabaId: string,
+  probe: Probe,
+  finding: Exclude<ProbeFinding, { kind: "second-post" }>,
+  now: number,
+  policy: Policy,
+): Change {
+  const known = withRecords(business, probe.estate, now);
+  const waba = known.wabas[wabaId];
+  if (!isSharing(waba) || waba.intent === undefined) throw new Error(`WABA ${wabaId} has no attempt to look at`);
+  if (finding.kind === "applied") return acceptShare(known, wabaId, finding.record.allocationId, now, policy);
+  if (finding.kind === "refused") {
+    const { intent: _closed, due: _due, ...rest } = waba;
+    return refuse(withWaba(known, wabaId, rest), waba.request, finding.reason, finding.failure);
+  }
+
+  const looks = (waba.due?.looks ?? 0) + 1;
+  const end = windowEnd(waba.intent, policy.settleWindowMs);
+  const later = now + lookDelayMs(looks, policy.settleWindowMs);
+  const nextAt = now <= end ? Math.min(later, end + 1) : later;
+  const announce = finding.kind === "in-doubt" && waba.intent.inDoubt !== true;
+  const intent: Intent = {
+    ...waba.intent,
+    ...(finding.kind === "absent" && waba.intent.absentAt === undefined ? { absentAt: probe.startedAt } : {}),
+    ...(finding.kind === "in-doubt" ? { inDoubt: true } : {}),
+  };
+  const next: Waba = { ...waba, intent, due: dueIn(waba.request, nextAt, looks) };
+  const event: EventDraft = {
+    ...shareEvent("Share In Doubt", business.businessId, next, waba.status),
+    reason: waba.intent.failure?.reason ?? "no_answer",
+  };
+  return { business: withWaba(known, wabaId, next), events: announce ? [event] : [], conclusions: [] };
+}
+
+/** S7: an answer whose intent is gone or of an older epoch. It deletes nothing; what it may do depends on the revocation. */
+export function recordLateAnswer(
+  business: Business,
+  request: ShareRequest,
+  answer: { allocationId: string; creditLineId: string; epoch: number; seen: RecordReading["seen"] },
+  now: number,
+  policy: Policy,
+): Change {
+  const { allocationId, creditLineId, epoch } = answer;
+  const waba = business.wabas[request.wabaId];
+  // Naming an id voids what we believed of it (A5): a record we confirmed deleted may live again.
+  const record: AllocationRecord = { creditLineId, epoch, state: "unknown", recordedAt: now };
+  const next: Business = { ...business, records: { ...business.records, [allocationId]: record } };
+  if (isShared(waba) && waba.allocationId === allocationId && epoch === business.epoch) return changeTo(next);
+
+  const { revocation } = business;
+  const base = {
+    wabaId: request.wabaId,
+    businessId: business.businessId,
+    commandId: request.commandId,
+    allocationConfigId: allocationId,
+    creditLineId,
+  };
+  if (revocation !== undefined && epoch < business.epoch) {
+    const due = { nextAt: now, looks: revocation.due?.looks ?? 0, sweeps: 0 };
+    if (revocation.state === "open") {
+      return changeTo({ ...next, revocation: { ...revocation, due } });
+    }
+    const settled = revocation.state === "done" || revocation.state === "nothing";
+    if (settled && answer.seen === "deleted") return changeTo(next);
+    const resharedLater =
+      business.reshare !== undefined && business.reshare.requestedAt > revocation.requestedAt + policy.clockSkewMs;
+    if (settled && !resharedLater) {
+      const { doneAt: _over, incompleteAnnounced: _said, ...rest } = revocation;
+      const reopened: Business = { ...next, revocation: { ...rest, state: "open", due } };
+      const marked = waba?.status === "revoked" ? withWaba(reopened, request.wabaId, { ...waba, status: "revoking" }) : reopened;
+      return { ...changeTo(marked), events: [{ ...base, detailType: "Revocation Started", reason: "late_record" }] };
+    }
+  }
+  return { ...changeTo(next), events: [{ ...base, detailType: "Drift Found", reason: "record_duplicate" }] };
+}
+
+const statusEvents = {
+  shared: "Share Accepted",
+  verified: "Share Verified",
+  pending: "Share Pending",
+  mismatched: "Share Mismatched",
+} as const satisfies Record<SharedWaba["status"], DetailType>;
+
+/** The event that says a WABA's status, in the name of the share that made it. */
+export function shareEvent(
+  detailType: DetailType,
+  businessId: string,
+  waba: Waba,
+  previousStatus: Waba["status"] | undefined,
+): EventDraft {
+  return {
+    detailType,
+    commandId: waba.request.commandId,
+    wabaId: waba.request.wabaId,
+    businessId,
+    creditLineId: waba.creditLineId,
+    currency: waba.currency,
+    status: waba.status,
+    ...(waba.allocationId === undefined ? {} : { allocationConfigId: waba.allocationId }),
+    ...(previousStatus === undefined ? {} : { previousStatus }),
+  };
+}
+
+export function statusEvent(status: SharedWaba["status"]): DetailType {
+  return statusEvents[status];
+}
+
+function statusOf(waba: Waba | undefined): { status?: string } {
+  return waba === undefined ? {} : { status: waba.status };
+}
+
+function changeTo(business: Business): Change {
+  return { business, events: [], conclusions: [] };
+}
+
+/** The business as a share finds it: the stored item, or the empty one of a first contact. */
+export function businessOrNew(business: Business | undefined, businessId: string, now: number): Business {
+  return business ?? newBusiness(businessId, now);
+}

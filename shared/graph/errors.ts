@@ -1,0 +1,106 @@
+import * as z from "zod/mini";
+import type { Failure, Reason } from "../domain/reasons.ts";
+
+/**
+ * Meta's errors as data (graph-api.md §4). HTTP status is no reliable classifier: the code comes first.
+ * `no-effect`: Meta rejects it before anything happens, also for a POST or DELETE.
+ */
+export type GraphErrorClass =
+  | "throttled"
+  | "token_dead"
+  | "permission"
+  | "policy"
+  | "missing"
+  | "rejected"
+  | "same_business"
+  | "transient";
+
+const codeClasses: readonly { from: number; to?: number; class: GraphErrorClass }[] = [
+  { from: 4, class: "throttled" },
+  { from: 17, class: "throttled" },
+  { from: 32, class: "throttled" },
+  { from: 341, class: "throttled" },
+  { from: 613, class: "throttled" },
+  { from: 80_000, to: 80_014, class: "throttled" },
+  { from: 1, to: 2, class: "transient" },
+  { from: 131_016, class: "transient" },
+  { from: 131_057, class: "transient" },
+  { from: 102, class: "token_dead" },
+  { from: 190, class: "token_dead" },
+  { from: 3, class: "permission" },
+  { from: 10, class: "permission" },
+  { from: 200, to: 299, class: "permission" },
+  // A bad proof is a wrong app secret of ours; Meta checks it before anything else, as it does the token.
+  { from: 104, class: "token_dead" },
+  { from: 368, class: "policy" },
+  { from: 803, class: "missing" },
+  { from: 100, class: "rejected" },
+  { from: 4000, class: "rejected" },
+];
+
+/** Subcodes that say more than their code. */
+const subcodeClasses: readonly { code?: number; subcode: number; class: GraphErrorClass }[] = [
+  { subcode: 1_752_244, class: "same_business" },
+  { subcode: 1_752_294, class: "rejected" },
+  { code: 100, subcode: 33, class: "missing" },
+];
+
+/** Classes that Meta answers before any effect: only these may close the intent of a first attempt (S5). */
+export const noEffectClasses: ReadonlySet<GraphErrorClass> = new Set(["throttled", "token_dead", "permission", "policy"]);
+
+const classReasons: Record<GraphErrorClass, Reason> = {
+  throttled: "meta_unavailable",
+  transient: "meta_unavailable",
+  token_dead: "token_dead",
+  permission: "permission_denied",
+  policy: "policy_block",
+  missing: "waba_not_visible",
+  rejected: "refused_by_meta",
+  same_business: "same_business",
+};
+
+const envelopeSchema = z.object({
+  error: z.object({
+    code: z.number(),
+    message: z.optional(z.string()),
+    error_subcode: z.optional(z.number()),
+    fbtrace_id: z.optional(z.string()),
+    is_transient: z.optional(z.boolean()),
+  }),
+});
+
+export type GraphFailure = Failure & { class: GraphErrorClass };
+
+/** Classifies an answer that is no success. Never throws; what has no envelope is `transient`. */
+export function classify(status: number, body: unknown, at: number): GraphFailure {
+  const parsed = envelopeSchema.safeParse(body);
+  if (!parsed.success) return failureOf("transient", { at, message: `HTTP ${status} without an error envelope` });
+  const { code, error_subcode: subcode, message, fbtrace_id: fbtraceId, is_transient: isTransient } = parsed.data.error;
+  const about = {
+    at,
+    code,
+    ...(subcode === undefined ? {} : { subcode }),
+    ...(fbtraceId === undefined ? {} : { fbtraceId }),
+    ...(message === undefined ? {} : { message: message.slice(0, 500) }),
+  };
+  const bySubcode = subcodeClasses.find((row) => row.subcode === subcode && (row.code === undefined || row.code === code));
+  if (bySubcode !== undefined) return failureOf(bySubcode.class, about);
+  const byCode = codeClasses.find((row) => code >= row.from && code <= (row.to ?? row.from));
+  if (byCode !== undefined && isTransient !== true) return failureOf(byCode.class, about);
+  // The default row: a read is tried again; of a POST or DELETE the outcome is unknown.
+  return failureOf("transient", about);
+}
+
+/** No answer, or none that can be read. */
+export function unanswered(message: string, at: number): GraphFailure {
+  return failureOf("transient", { at, message: message.slice(0, 500) });
+}
+
+function failureOf(errorClass: GraphErrorClass, about: Omit<Failure, "reason">): GraphFailure {
+  return { ...about, class: errorClass, reason: classReasons[errorClass] };
+}
+
+/** The part of a failure that is stored. */
+export function storedFailure({ class: _class, ...failure }: GraphFailure): Failure {
+  return failure;
+}

@@ -1,0 +1,177 @@
+import middy from "@middy/core";
+import type { Context, SQSBatchResponse, SQSEvent, SQSRecord } from "aws-lambda";
+import type { Continuation, CommandType } from "./contracts/commands.ts";
+import { parseBody } from "./contracts/commands.ts";
+import type { Request } from "./domain/business.ts";
+import type { Failure } from "./domain/reasons.ts";
+import { BlockedError, LaterError, ThrottledError } from "./errors.ts";
+import type { EventBus } from "./event-bus.ts";
+import type { Logger } from "./logging.ts";
+import { delayMsMax, firstSentAtOf, type Queues } from "./queues.ts";
+import type { CommandRecord } from "./store/items.ts";
+import type { StateStore } from "./store/state-store.ts";
+
+/** One message's turn in a function: what bounds it, and what the flow tells about it. */
+export type Turn = {
+  /** Aborts every call to Meta shortly before the function's time-out, so that what is known can still be recorded. */
+  signal: AbortSignal;
+  /** When it does (ms, wall clock). */
+  endsAt: number;
+  log: Logger;
+  /** The item holds the work: whatever fails now, the due time takes over and the message is acknowledged (Q1). */
+  onItem: boolean;
+  /** How often the sweep served the entry without a look that followed. */
+  sweeps: number;
+  /** The command this turn works for, once it is known. */
+  request?: Request;
+  /** How the very same command was concluded before; only a revoke goes on then (T2). */
+  concluded?: CommandRecord;
+};
+
+export type QueueHandlerDeps = {
+  store: StateStore;
+  queues: Queues;
+  events: EventBus;
+  log: Logger;
+  now: () => number;
+  clockSkewMs: number;
+  maxReceiveCount: number;
+};
+
+export type Flow = {
+  type: CommandType;
+  onCommand(request: Request, turn: Turn): Promise<void>;
+  onContinuation(continuation: Continuation, turn: Turn): Promise<void>;
+};
+
+/** Left at the end of an invocation for the last writes, once calls to Meta are aborted. */
+const finishMs = 3000;
+
+/** A command that waits on no item is given up to the dead letters after three days (Q1). */
+const waitMsMax = 3 * 24 * 3_600_000;
+
+/**
+ * The middleware of share, verify and revoke, and the one place where an error becomes the fate of a message (design.md §3).
+ * Every record is parsed and served alone, so that a bad one cannot change its neighbours' outcome (I8).
+ */
+export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
+  const { store, queues, events, now } = deps;
+
+  return middy<SQSEvent, SQSBatchResponse>().handler(async (event: SQSEvent, context: Context) => {
+    const runMs = Math.max(context.getRemainingTimeInMillis() - finishMs, 0);
+    const abort = new AbortController();
+    const timer = setTimeout(() => abort.abort(), runMs);
+    const endsAt = now() + runMs;
+    try {
+      const served = event.Records.map(async (record) => {
+        const log = deps.log.createChild();
+        log.appendKeys({ messageId: record.messageId, receiveCount: Number(record.attributes.ApproximateReceiveCount) });
+        const turn: Turn = { signal: abort.signal, endsAt, log, onItem: false, sweeps: 0 };
+        return { record, acknowledged: await serve(record, turn) };
+      });
+      const failed = (await Promise.all(served)).filter(({ acknowledged }) => !acknowledged);
+      return { batchItemFailures: failed.map(({ record }) => ({ itemIdentifier: record.messageId })) };
+    } finally {
+      clearTimeout(timer);
+    }
+  });
+
+  /** Answers whether the message may be deleted. */
+  async function serve(record: SQSRecord, turn: Turn): Promise<boolean> {
+    const { log } = turn;
+    try {
+      await dispatch(record, turn);
+      return true;
+    } catch (error) {
+      try {
+        return await settleError(error, record, turn);
+      } catch (second) {
+        log.error("The failure of a message could not be recorded", { error: describe(second), after: describe(error) });
+        return turn.onItem;
+      }
+    }
+  }
+
+  async function dispatch(record: SQSRecord, turn: Turn): Promise<void> {
+    const { log } = turn;
+    const sentAt = Number(record.attributes.SentTimestamp);
+    const parsed = parseBody(flow.type, record.body, { sentAt, clockSkewMs: deps.clockSkewMs });
+    if (parsed.kind === "invalid") {
+      log.warn("Command rejected", { reason: "invalid_command", detail: parsed.detail, commandId: parsed.commandId });
+      await store.reject({ ...parsed, reason: "invalid_command" }, now());
+      return queues.deadLetter(record, "invalid_command");
+    }
+
+    const { commandId } = parsed.kind === "command" ? parsed.request : parsed.continuation;
+    log.appendKeys({ commandId });
+    // What is on the item is certain to be looked at again; only a command of its own needs to be kept.
+    turn.onItem = parsed.kind === "continuation";
+    const blockedUntil = await store.loadBlockedUntil();
+    if (blockedUntil !== undefined && blockedUntil > now()) throw new ThrottledError(blockedUntil);
+    if (parsed.kind === "continuation") return flow.onContinuation(parsed.continuation, turn);
+
+    const { request } = parsed;
+    turn.request = request;
+    const known = await store.loadCommand(commandId);
+    if (known !== undefined && (known.hash !== request.hash || known.type !== request.type)) {
+      log.warn("Command rejected", { reason: "command_id_reused" });
+      const { hash, wabaId } = request;
+      const about = { hash, commandId, ...(wabaId === undefined ? {} : { wabaId }) };
+      await store.reject({ ...about, reason: "command_id_reused", detail: "same id, other content" }, now());
+      return queues.deadLetter(record, "command_id_reused");
+    }
+    if (known?.outcome !== undefined) turn.concluded = known;
+    // A revoke is judged by the state, never by its id alone: its conclusion may be older than what is shared now.
+    if (turn.concluded !== undefined && request.type !== "revoke") return announceAgain(turn.concluded, turn);
+    await flow.onCommand(request, turn);
+  }
+
+  /** The same event under the same id; nothing is written (P3). */
+  async function announceAgain(concluded: CommandRecord, turn: Turn): Promise<void> {
+    turn.log.info("Command was concluded before", { outcome: concluded.outcome, reason: concluded.reason });
+    if (concluded.event !== undefined) await events.send([concluded.event]);
+  }
+
+  async function settleError(error: unknown, record: SQSRecord, turn: Turn): Promise<boolean> {
+    const { log, request } = turn;
+    if (error instanceof ThrottledError) {
+      log.warn("Throttled by Meta", { until: new Date(error.until).toISOString(), onItem: turn.onItem });
+      await store.saveBlockedUntil(error.until);
+      return turn.onItem || postpone(record, error.until - now(), turn);
+    }
+    if (error instanceof LaterError) {
+      log.info("Command waits", { why: error.message, delayMs: error.delayMs });
+      return turn.onItem || postpone(record, error.delayMs, turn);
+    }
+    if (error instanceof BlockedError) {
+      const { failure, businessId } = error;
+      const tries = turn.onItem ? turn.sweeps : Number(record.attributes.ApproximateReceiveCount);
+      const lastTry = tries >= deps.maxReceiveCount;
+      log.error("Command blocked", { reason: failure.reason, code: failure.code, fbtraceId: failure.fbtraceId, lastTry });
+      if (request !== undefined) await store.block(request, failure, lastTry, businessId, now());
+      return turn.onItem;
+    }
+    log.error("Message failed", { error: describe(error) });
+    return turn.onItem;
+  }
+
+  /** A copy that waits, so that waiting never moves the message towards the dead letters. */
+  async function postpone(record: SQSRecord, delayMs: number, turn: Turn): Promise<boolean> {
+    const firstSentAt = firstSentAtOf(record);
+    if (now() - firstSentAt > waitMsMax) {
+      turn.log.error("Command waited for three days and is left to the dead letters");
+      const failure: Failure = { at: now(), reason: "meta_unavailable", message: "waited for three days" };
+      if (turn.request !== undefined) await store.block(turn.request, failure, true, undefined, now());
+      return false;
+    }
+    await queues.copy(record, firstSentAt, Math.min(delayMs, delayMsMax));
+    return true;
+  }
+}
+
+/** Names and messages of errors only: their other fields may hold a request. */
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return "unknown error";
+  const cause = error.cause instanceof Error ? ` (${error.cause.name}: ${error.cause.message})` : "";
+  return `${error.name}: ${error.message}${cause}`.slice(0, 1000);
+}

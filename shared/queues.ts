@@ -1,0 +1,75 @@
+import type { SQSRecord } from "aws-lambda";
+import type { MessageAttributeValue, SQSClient } from "@aws-sdk/client-sqs";
+import { SendMessageCommand } from "@aws-sdk/client-sqs";
+import type { Continuation } from "./contracts/commands.ts";
+import type { DueEntry } from "./domain/business.ts";
+
+/** The sending side of the command queues. */
+export type Queues = {
+  /** Sends the same message again, later (at most 15 minutes a time), with the time it was first sent (Q1). */
+  copy(record: SQSRecord, firstSentAt: number, delayMs: number): Promise<void>;
+  /** Puts a message that can never be obeyed among the dead letters, with its reason. */
+  deadLetter(record: SQSRecord, reason: string): Promise<void>;
+  /** Asks for a look at an entry of the item. */
+  wake(continuation: Continuation, delayMs: number): Promise<void>;
+};
+
+/** SQS delays a message by at most 15 minutes. */
+export const delayMsMax = 900_000;
+
+export function createQueues(
+  client: SQSClient,
+  urls: { own?: string; ownDeadLetters?: string; wake: Partial<Record<Continuation["work"], string>> },
+): Queues {
+  async function send(url: string | undefined, body: string, delayMs: number, attributes: Record<string, MessageAttributeValue>) {
+    if (url === undefined) throw new Error("This function was given no such queue");
+    await client.send(
+      new SendMessageCommand({
+        QueueUrl: url,
+        MessageBody: body,
+        DelaySeconds: Math.ceil(Math.min(Math.max(delayMs, 0), delayMsMax) / 1000),
+        MessageAttributes: attributes,
+      }),
+    );
+  }
+  return {
+    async copy(record, firstSentAt, delayMs) {
+      const attributes = { ...attributesOf(record), firstSentAt: { DataType: "Number", StringValue: String(firstSentAt) } };
+      await send(urls.own, record.body, delayMs, attributes);
+    },
+    async deadLetter(record, reason) {
+      const attributes = { ...attributesOf(record), reason: { DataType: "String", StringValue: reason } };
+      await send(urls.ownDeadLetters, record.body, 0, attributes);
+    },
+    async wake(continuation, delayMs) {
+      await send(urls.wake[continuation.work], JSON.stringify(continuation), delayMs, {});
+    },
+  };
+}
+
+/** When the message was first sent, by the attribute of its copies or by SQS. */
+export function firstSentAtOf(record: SQSRecord): number {
+  const carried = Number(record.messageAttributes["firstSentAt"]?.stringValue);
+  return Number.isFinite(carried) && carried > 0 ? carried : Number(record.attributes.SentTimestamp);
+}
+
+/** The message that asks for a look at a due entry (C1). */
+export function continuationOf(entry: DueEntry, businessId: string | undefined): Continuation {
+  return {
+    version: "1",
+    type: "continue",
+    work: entry.work,
+    commandId: entry.commandId,
+    requestedAt: new Date(entry.requestedAt).toISOString(),
+    looks: entry.due.looks,
+    ...(businessId === undefined ? {} : { businessId }),
+    ...(entry.wabaId === undefined ? {} : { wabaId: entry.wabaId }),
+  };
+}
+
+function attributesOf(record: SQSRecord): Record<string, MessageAttributeValue> {
+  const strings = Object.entries(record.messageAttributes).filter(([, value]) => value.stringValue !== undefined);
+  return Object.fromEntries(
+    strings.map(([name, value]) => [name, { DataType: value.dataType, StringValue: value.stringValue }]),
+  );
+}

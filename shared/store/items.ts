@@ -1,0 +1,227 @@
+import * as z from "zod/mini";
+import type { AllocationRecord, Business, Revocation, RevokeRequest, ShareRequest, VerifyRequest, Waba } from "../domain/business.ts";
+import { revokeReasons } from "../domain/business.ts";
+import { detailTypes, type RecordedEvent } from "../domain/events.ts";
+import { reasonClasses, type Failure, type Reason } from "../domain/reasons.ts";
+
+/** The items of the State table as they are stored (design.md §5). What is read back is parsed, so that a bad item is seen, not guessed at. */
+
+const text = z.string();
+const time = z.number();
+
+function isReason(value: string): value is Reason {
+  return Object.hasOwn(reasonClasses, value);
+}
+
+const reason = z.custom<Reason>((value) => typeof value === "string" && isReason(value));
+
+const failureSchema = z.object({
+  at: time,
+  reason,
+  code: z.optional(z.number()),
+  subcode: z.optional(z.number()),
+  fbtraceId: z.optional(text),
+  message: z.optional(text),
+}) satisfies z.ZodMiniType<Failure>;
+
+const refFields = { commandId: text, hash: text, requestedAt: time, requestedBy: text };
+const methodSchema = z.enum(["share-and-attach", "share-then-attach"]);
+
+const shareRequestSchema = z.object({
+  ...refFields,
+  type: z.literal("share"),
+  wabaId: text,
+  currency: text,
+  businessId: z.optional(text),
+  method: z.optional(methodSchema),
+  businessTokenSecret: z.optional(text),
+  reshareAfterRevocation: z.boolean(),
+  partnerSwitch: z.boolean(),
+}) satisfies z.ZodMiniType<ShareRequest>;
+
+const verifyRequestSchema = z.object({
+  ...refFields,
+  type: z.literal("verify"),
+  wabaId: text,
+  businessTokenSecret: z.optional(text),
+}) satisfies z.ZodMiniType<VerifyRequest>;
+
+const revokeRequestSchema = z.object({
+  ...refFields,
+  type: z.literal("revoke"),
+  wabaId: z.optional(text),
+  businessId: z.optional(text),
+  reason: z.enum(revokeReasons),
+}) satisfies z.ZodMiniType<RevokeRequest>;
+
+const dueFields = { nextAt: time, looks: z.number(), sweeps: z.number() };
+const dueSchema = z.object(dueFields);
+
+const intentSchema = z.object({
+  id: text,
+  epoch: z.number(),
+  attempt: z.number(),
+  madeAt: time,
+  sendDeadline: time,
+  absentAt: z.optional(time),
+  failure: z.optional(failureSchema),
+  inDoubt: z.optional(z.literal(true)),
+});
+
+const wabaFields = {
+  currency: text,
+  method: methodSchema,
+  creditLineId: text,
+  request: shareRequestSchema,
+  removedAt: z.optional(time),
+  evidence: z.optional(
+    z.object({
+      receivingCredentialId: z.optional(text),
+      primaryFundingId: z.optional(text),
+      checkedAt: time,
+      verifiedAt: z.optional(time),
+    }),
+  ),
+  lastFailure: z.optional(failureSchema),
+  due: z.optional(
+    z.object({ ...dueFields, request: z.discriminatedUnion("type", [shareRequestSchema, verifyRequestSchema]) }),
+  ),
+};
+
+const wabaSchema = z.discriminatedUnion("status", [
+  z.object({
+    ...wabaFields,
+    status: z.enum(["sharing", "allocated"]),
+    allocationId: z.optional(text),
+    intent: z.optional(intentSchema),
+  }),
+  z.object({
+    ...wabaFields,
+    status: z.enum(["shared", "verified", "pending", "mismatched"]),
+    allocationId: text,
+    pendingUntil: z.optional(time),
+  }),
+  z.object({
+    ...wabaFields,
+    status: z.enum(["revoking", "revoked"]),
+    allocationId: z.optional(text),
+    intent: z.optional(intentSchema),
+  }),
+]) satisfies z.ZodMiniType<Waba>;
+
+const recordSchema = z.object({
+  creditLineId: text,
+  epoch: z.number(),
+  state: z.enum(["unknown", "live", "deleted"]),
+  recordedAt: time,
+  readAt: z.optional(time),
+  deleteAnswered: z.optional(z.object({ at: time, epoch: z.number() })),
+  absentLooks: z.optional(z.number()),
+  foreign: z.optional(z.literal(true)),
+}) satisfies z.ZodMiniType<AllocationRecord>;
+
+const revocationSchema = z.object({
+  request: revokeRequestSchema,
+  requestedAt: time,
+  state: z.enum(["open", "held", "done", "nothing"]),
+  epoch: z.number(),
+  startedAt: time,
+  doneAt: z.optional(time),
+  joined: z.array(revokeRequestSchema),
+  openReason: z.optional(
+    z.custom<NonNullable<Revocation["openReason"]>>((value) => typeof value === "string"),
+  ),
+  incompleteAnnounced: z.optional(z.literal(true)),
+  due: z.optional(dueSchema),
+}) satisfies z.ZodMiniType<Revocation>;
+
+export const businessSchema = z.object({
+  businessId: text,
+  version: z.number(),
+  epoch: z.number(),
+  changedAt: time,
+  name: z.optional(text),
+  listedAt: z.optional(time),
+  revocation: z.optional(revocationSchema),
+  reshare: z.optional(z.object({ commandId: text, requestedAt: time })),
+  records: z.record(text, recordSchema),
+  wabas: z.record(text, wabaSchema),
+  waiting: z.record(text, z.object({ request: shareRequestSchema, due: dueSchema })),
+}) satisfies z.ZodMiniType<Business>;
+
+export const eventSchema = z.object({
+  detailType: z.enum(detailTypes),
+  eventId: text,
+  occurredAt: time,
+  commandId: z.optional(text),
+  wabaId: z.optional(text),
+  wabaIds: z.optional(z.array(text)),
+  businessId: z.optional(text),
+  allocationConfigId: z.optional(text),
+  creditLineId: z.optional(text),
+  currency: z.optional(text),
+  status: z.optional(text),
+  previousStatus: z.optional(text),
+  reason: z.optional(text),
+}) satisfies z.ZodMiniType<RecordedEvent>;
+
+/** `WABA#<id>`: the owner, written once; and revokes that came before it was known. */
+export const pointerSchema = z.object({
+  wabaId: text,
+  businessId: z.optional(text),
+  version: z.number(),
+  pendingRevoke: z.optional(
+    z.object({ requests: z.array(revokeRequestSchema), since: time, due: dueSchema }),
+  ),
+});
+
+export type Pointer = z.output<typeof pointerSchema>;
+
+/** `COMMAND#<commandId>`: how a command ended, or what blocked it last. Unreadable bodies stand under their hash. */
+export const commandSchema = z.object({
+  type: text,
+  commandId: z.optional(text),
+  hash: text,
+  outcome: z.optional(z.enum(["done", "refused", "rejected"])),
+  reason: z.optional(text),
+  failure: z.optional(failureSchema),
+  attempts: z.number(),
+  version: z.number(),
+  wabaId: z.optional(text),
+  businessId: z.optional(text),
+  changedAt: time,
+  blockedAnnounced: z.optional(z.literal(true)),
+  /** The event that ended the command: sent again, whole, when the command is repeated (P3). */
+  event: z.optional(eventSchema),
+});
+
+export type CommandRecord = z.output<typeof commandSchema>;
+
+export const quotaSchema = z.object({ blockedUntil: time });
+
+/** What every announced write carries, and what `publish` reads from the stream. */
+export const transitionSchema = z.object({
+  pk: text,
+  transitionId: text,
+  version: z.number(),
+  changedAt: time,
+  events: z.array(eventSchema),
+});
+
+export type Transition = z.output<typeof transitionSchema>;
+
+export const keys = {
+  business: (businessId: string): string => `BUSINESS#${businessId}`,
+  waba: (wabaId: string): string => `WABA#${wabaId}`,
+  command: (commandId: string): string => `COMMAND#${commandId}`,
+  quota: "QUOTA#graph",
+} as const;
+
+/** The sparse due index is spread over a few partitions; the sweep reads them all. */
+export const dueShards = ["due-0", "due-1", "due-2", "due-3"] as const;
+
+export function dueShardOf(pk: string): (typeof dueShards)[number] {
+  let sum = 0;
+  for (const character of pk) sum += character.codePointAt(0) ?? 0;
+  return dueShards[sum % dueShards.length] ?? dueShards[0];
+}

@@ -1,0 +1,418 @@
+import type { AttributeValue, DynamoDBClient, TransactWriteItem } from "@aws-sdk/client-dynamodb";
+import {
+  ConditionalCheckFailedException,
+  GetItemCommand,
+  PutItemCommand,
+  TransactionCanceledException,
+  TransactWriteItemsCommand,
+  UpdateItemCommand,
+} from "@aws-sdk/client-dynamodb";
+import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
+import type { Business, Change, Conclusion, Request } from "../domain/business.ts";
+import { dueAt } from "../domain/business.ts";
+import type { EventDraft, RecordedEvent } from "../domain/events.ts";
+import type { Failure } from "../domain/reasons.ts";
+import type { Settlement } from "../domain/share.ts";
+import type { CommandRecord, Pointer } from "./items.ts";
+import { businessSchema, commandSchema, dueShardOf, keys, pointerSchema, quotaSchema } from "./items.ts";
+
+/**
+ * The State table. Every read is strongly consistent; every write is conditional, and its loser is given the item as it
+ * stands (T4), so that it decides again on what it can see instead of writing the same again.
+ */
+export type StateStore = {
+  loadBusiness(businessId: string): Promise<Business | undefined>;
+  loadPointer(wabaId: string): Promise<Pointer | undefined>;
+  loadCommand(commandId: string): Promise<CommandRecord | undefined>;
+
+  /** Writes a decision: the business guarded by the version it was decided on, together with the commands it concludes. */
+  commit(loaded: Business, change: Change, now: number): Promise<Written>;
+  /** Writes what became of a POST: guarded by its own intent and epoch, so that a busy sibling cannot starve it (H26). */
+  settle(loaded: Business, settlement: Settlement, now: number): Promise<Written>;
+  /** Records an outcome that changes no business. */
+  conclude(conclusion: Conclusion, now: number): Promise<CommandRecord>;
+  /** Records a body that is no command, under its hash (H22). Answers whether it was recorded now. */
+  reject(rejection: Rejection, now: number): Promise<void>;
+  /** Records why a command could not go on; announces it once, when `announce` is set. */
+  block(request: Request, failure: Failure, announce: boolean, businessId: string | undefined, now: number): Promise<void>;
+
+  /** Stores the owner, once. A pending revoke stops it (R1) unless `overPendingRevoke`. Answers the pointer as it stands. */
+  claimOwner(wabaId: string, businessId: string, options: { overPendingRevoke: boolean }): Promise<Pointer>;
+  /** Parks, replaces or (undefined) removes the revokes that wait for the owner; guarded by the version loaded. */
+  savePendingRevoke(wabaId: string, loaded: Pointer | undefined, pending: Pointer["pendingRevoke"]): Promise<boolean>;
+
+  loadBlockedUntil(): Promise<number | undefined>;
+  saveBlockedUntil(blockedUntil: number): Promise<void>;
+};
+
+export type Written = { saved: true; business: Business } | { saved: false; current: Business | undefined };
+
+export type Rejection = {
+  hash: string;
+  reason: "invalid_command" | "command_id_reused";
+  detail: string;
+  commandId?: string;
+  wabaId?: string;
+};
+
+/** An item above this is refused new WABAs, so that a revocation can always be written: DynamoDB's limit is 400 KB (T3). */
+const fullBytes = 300 * 1024;
+
+export function isFull(business: Business): boolean {
+  return Buffer.byteLength(JSON.stringify(business)) > fullBytes;
+}
+
+/** Outcomes are kept this long; the TTL only cleans up. */
+const commandRetentionMs = 400 * 24 * 3_600_000;
+
+/**
+ * A settle does not see what siblings wrote meanwhile, so it may not move the due time far: the sweep then reads the whole
+ * item and sets it right. In the usual case the verification is due sooner anyway.
+ */
+const settleDueMaxMs = 60_000;
+
+export function createStateStore(deps: {
+  client: DynamoDBClient;
+  tableName: string;
+  /** A fresh random id. */
+  newId: () => string;
+}): StateStore {
+  const { client, tableName: TableName, newId } = deps;
+
+  async function load(pk: string): Promise<Record<string, unknown> | undefined> {
+    const { Item } = await client.send(new GetItemCommand({ TableName, Key: marshall({ pk }), ConsistentRead: true }));
+    return Item === undefined ? undefined : unmarshall(Item);
+  }
+
+  return {
+    async loadBusiness(businessId) {
+      const item = await load(keys.business(businessId));
+      return item === undefined ? undefined : parseBusiness(item);
+    },
+
+    async loadPointer(wabaId) {
+      const item = await load(keys.waba(wabaId));
+      return item === undefined ? undefined : pointerSchema.parse(item);
+    },
+
+    async loadCommand(commandId) {
+      const item = await load(keys.command(commandId));
+      return item === undefined ? undefined : commandSchema.parse(item);
+    },
+
+    async commit(loaded, change, now) {
+      const transition = identify(newId(), change, now);
+      if (change.business === loaded) {
+        for (const concluded of transition.concluded) await putConcluded(concluded, transition.id, now, true);
+        return { saved: true, business: loaded };
+      }
+      const business: Business = { ...change.business, version: loaded.version + 1, changedAt: now };
+      const put = {
+        TableName,
+        Item: businessItem(business, transition),
+        ConditionExpression: loaded.version === 0 ? "attribute_not_exists(pk)" : "version = :loaded",
+        ...(loaded.version === 0 ? {} : { ExpressionAttributeValues: marshall({ ":loaded": loaded.version }) }),
+        ReturnValuesOnConditionCheckFailure: "ALL_OLD" as const,
+      };
+      return write({ Put: put }, () => client.send(new PutItemCommand(put)), business, transition, now);
+    },
+
+    async settle(loaded, settlement, now) {
+      const { wabaId, change, record } = settlement;
+      const transition = identify(newId(), change, now);
+      const after = change.business;
+      const due = Math.min(dueAt(after) ?? Infinity, now + settleDueMaxMs);
+      const pk = keys.business(loaded.businessId);
+      const update = {
+        TableName,
+        Key: marshall({ pk }),
+        UpdateExpression: [
+          "SET wabas.#waba = :waba, transitionId = :transition, changedAt = :now, events = :events",
+          "dueShard = :shard, dueAt = :due, version = version + :one",
+          ...(record === undefined ? [] : ["records.#record = :record"]),
+        ].join(", "),
+        ConditionExpression: "wabas.#waba.intent.id = :intent AND epoch = :epoch",
+        ExpressionAttributeNames: {
+          "#waba": wabaId,
+          ...(record === undefined ? {} : { "#record": record.allocationId }),
+        },
+        ExpressionAttributeValues: toItem({
+          ":waba": settlement.waba,
+          ":transition": transition.id,
+          ":now": now,
+          ":events": transition.events,
+          ":shard": dueShardOf(pk),
+          ":due": due,
+          ":one": 1,
+          ":intent": settlement.intentId,
+          ":epoch": settlement.epoch,
+          ...(record === undefined ? {} : { ":record": record.record }),
+        }),
+        ReturnValuesOnConditionCheckFailure: "ALL_OLD" as const,
+      };
+      return write({ Update: update }, () => client.send(new UpdateItemCommand(update)), after, transition, now);
+    },
+
+    async conclude(conclusion, now) {
+      const transition = identify(newId(), { events: [], conclusions: [conclusion] }, now);
+      const [concluded] = transition.concluded;
+      if (concluded === undefined) throw new Error("A conclusion was not identified");
+      return putConcluded(concluded, transition.id, now, true);
+    },
+
+    async reject(rejection, now) {
+      const { commandId, wabaId, reason, hash, detail } = rejection;
+      const draft: EventDraft = {
+        detailType: "Command Rejected",
+        reason,
+        ...(commandId === undefined ? {} : { commandId }),
+        ...(wabaId === undefined ? {} : { wabaId }),
+      };
+      const transitionId = newId();
+      const event = recordEvent(draft, transitionId, 0, now);
+      const failure: Failure = { at: now, reason, message: detail };
+      const row = {
+        ...commandRow({ type: "rejected", hash, commandId, wabaId, businessId: undefined }, transitionId, 1, now),
+        outcome: "rejected",
+        reason,
+        failure,
+        attempts: 1,
+        event,
+        events: [event],
+      };
+      const item = toItem({ ...row, pk: keys.command(`sha256:${hash}`) });
+      await putUnless(item, "attribute_not_exists(pk)");
+    },
+
+    async block(request, failure, announce, businessId, now) {
+      const row = await load(keys.command(request.commandId));
+      const known = row === undefined ? undefined : commandSchema.parse(row);
+      if (known?.outcome !== undefined || (known !== undefined && known.hash !== request.hash)) return;
+      const transitionId = newId();
+      const announcing = announce && known?.blockedAnnounced !== true;
+      const event = recordEvent(
+        {
+          detailType: "Command Blocked",
+          commandId: request.commandId,
+          ...(request.wabaId === undefined ? {} : { wabaId: request.wabaId }),
+          ...(businessId === undefined ? {} : { businessId }),
+          reason: failure.reason,
+        },
+        transitionId,
+        0,
+        now,
+      );
+      const version = (known?.version ?? 0) + 1;
+      const item = toItem({
+        ...commandRow({ ...subject(request), businessId }, transitionId, version, now),
+        attempts: (known?.attempts ?? 0) + 1,
+        reason: failure.reason,
+        failure,
+        ...(announce || known?.blockedAnnounced === true ? { blockedAnnounced: true } : {}),
+        events: announcing ? [event] : [],
+      });
+      // A neighbour that wrote meanwhile counted its own failure or concluded the command: either is as good as this.
+      await putUnless(item, known === undefined ? "attribute_not_exists(pk)" : "version = :version", {
+        ":version": known?.version,
+      });
+    },
+
+    async claimOwner(wabaId, businessId, { overPendingRevoke }) {
+      const condition = "attribute_not_exists(businessId)";
+      try {
+        const { Attributes } = await client.send(
+          new UpdateItemCommand({
+            TableName,
+            Key: marshall({ pk: keys.waba(wabaId) }),
+            UpdateExpression: "SET wabaId = :waba, businessId = :business, version = if_not_exists(version, :zero) + :one",
+            ConditionExpression: overPendingRevoke ? condition : `${condition} AND attribute_not_exists(pendingRevoke)`,
+            ExpressionAttributeValues: marshall({ ":waba": wabaId, ":business": businessId, ":zero": 0, ":one": 1 }),
+            ReturnValues: "ALL_NEW",
+            ReturnValuesOnConditionCheckFailure: "ALL_OLD",
+          }),
+        );
+        return pointerSchema.parse(unmarshall(Attributes ?? {}));
+      } catch (error) {
+        if (!(error instanceof ConditionalCheckFailedException) || error.Item === undefined) throw error;
+        return pointerSchema.parse(unmarshall(error.Item));
+      }
+    },
+
+    async savePendingRevoke(wabaId, loaded, pending) {
+      const pk = keys.waba(wabaId);
+      const pointer: Pointer = { wabaId, ...loaded, version: (loaded?.version ?? 0) + 1, pendingRevoke: pending };
+      const item = toItem({
+        pk,
+        ...pointer,
+        ...(pending === undefined ? {} : { dueShard: dueShardOf(pk), dueAt: pending.due.nextAt }),
+      });
+      return putUnless(item, loaded === undefined ? "attribute_not_exists(pk)" : "version = :version", {
+        ":version": loaded?.version,
+      });
+    },
+
+    async loadBlockedUntil() {
+      const item = await load(keys.quota);
+      return item === undefined ? undefined : quotaSchema.parse(item).blockedUntil;
+    },
+
+    async saveBlockedUntil(blockedUntil) {
+      const item = toItem({ pk: keys.quota, blockedUntil });
+      await putUnless(item, "attribute_not_exists(pk) OR blockedUntil < :until", { ":until": blockedUntil });
+    },
+  };
+
+  /** One item alone, or with the commands it concludes in one transaction: state and outcome are recorded together or not at all. */
+  async function write(
+    guarded: TransactWriteItem,
+    alone: () => Promise<unknown>,
+    business: Business,
+    transition: Identified,
+    now: number,
+  ): Promise<Written> {
+    try {
+      if (transition.concluded.length === 0) {
+        await alone();
+        return { saved: true, business };
+      }
+      const rows = transition.concluded.map((concluded) => concludedPut(concluded, transition.id, now, false));
+      await client.send(new TransactWriteItemsCommand({ TransactItems: [guarded, ...rows.map((Put) => ({ Put }))] }));
+      return { saved: true, business };
+    } catch (error) {
+      const lost = lostItem(error);
+      if (lost === undefined) throw error;
+      if (lost.item === undefined) {
+        // Only a command's row was in the way: it was answered before. The state must be written all the same.
+        if (lost.commandInTheWay) return write(guarded, alone, business, { ...transition, concluded: [] }, now);
+        return { saved: false, current: undefined };
+      }
+      const current = unmarshall(lost.item);
+      // The SDK repeats a write whose answer was lost: then the item in the way is our own.
+      if (current["transitionId"] === transition.id) return { saved: true, business: parseBusiness(current) };
+      return { saved: false, current: parseBusiness(current) };
+    }
+  }
+
+  function concludedPut(concluded: Concluded, transitionId: string, now: number, announce: boolean) {
+    const { conclusion, event } = concluded;
+    const { request, outcome, reason, failure } = conclusion;
+    const row = commandRow({ ...subject(request), businessId: event.businessId }, transitionId, concludedVersion, now);
+    return {
+      TableName,
+      Item: toItem({ ...row, outcome, reason, failure, attempts: 1, event, events: announce ? [event] : [] }),
+      // Only what is not concluded is short of an answer; a row of another content is not ours to overwrite.
+      ConditionExpression: "attribute_not_exists(pk) OR (attribute_not_exists(outcome) AND #hash = :hash)",
+      ExpressionAttributeNames: { "#hash": "hash" },
+      ExpressionAttributeValues: marshall({ ":hash": request.hash }),
+      ReturnValuesOnConditionCheckFailure: "ALL_OLD" as const,
+    };
+  }
+
+  async function putConcluded(concluded: Concluded, id: string, now: number, announce: boolean): Promise<CommandRecord> {
+    const put = concludedPut(concluded, id, now, announce);
+    try {
+      await client.send(new PutItemCommand(put));
+      return commandSchema.parse(unmarshall(put.Item));
+    } catch (error) {
+      if (!(error instanceof ConditionalCheckFailedException) || error.Item === undefined) throw error;
+      return commandSchema.parse(unmarshall(error.Item));
+    }
+  }
+
+  async function putUnless(
+    Item: Record<string, AttributeValue>,
+    ConditionExpression: string,
+    values: Record<string, unknown> = {},
+  ): Promise<boolean> {
+    const used = Object.entries(values).filter(([name]) => ConditionExpression.includes(name));
+    try {
+      await client.send(
+        new PutItemCommand({
+          TableName,
+          Item,
+          ConditionExpression,
+          ...(used.length === 0 ? {} : { ExpressionAttributeValues: marshall(Object.fromEntries(used)) }),
+        }),
+      );
+      return true;
+    } catch (error) {
+      if (error instanceof ConditionalCheckFailedException) return false;
+      throw error;
+    }
+  }
+}
+
+/** A command's row is final once concluded, so its version is above every number of failed attempts. */
+const concludedVersion = 1_000_000;
+
+type Concluded = { conclusion: Conclusion; event: RecordedEvent };
+type Identified = { id: string; events: RecordedEvent[]; concluded: Concluded[] };
+
+/** Gives a change's events their ids: `transitionId` + index, over its own events and those of the commands it concludes. */
+function identify(id: string, change: Pick<Change, "events" | "conclusions">, now: number): Identified {
+  const events = change.events.map((draft, index) => recordEvent(draft, id, index, now));
+  const concluded = change.conclusions.map((conclusion, index) => ({
+    conclusion,
+    event: recordEvent(conclusion.event, id, events.length + index, now),
+  }));
+  return { id, events: [...events, ...concluded.map(({ event }) => event)], concluded };
+}
+
+function recordEvent(draft: EventDraft, transitionId: string, index: number, now: number): RecordedEvent {
+  return { ...draft, eventId: `${transitionId}-${index}`, occurredAt: now };
+}
+
+function businessItem(business: Business, { id, events }: Identified): Record<string, AttributeValue> {
+  const pk = keys.business(business.businessId);
+  const due = dueAt(business);
+  const index = due === undefined ? {} : { dueShard: dueShardOf(pk), dueAt: due };
+  return toItem({ pk, ...business, ...index, transitionId: id, events });
+}
+
+function commandRow(
+  about: { type: string; hash: string } & Record<"commandId" | "wabaId" | "businessId", string | undefined>,
+  transitionId: string,
+  version: number,
+  now: number,
+): Record<string, unknown> {
+  const { type, hash, commandId, wabaId, businessId } = about;
+  return {
+    pk: keys.command(commandId ?? ""),
+    type,
+    hash,
+    commandId,
+    wabaId,
+    businessId,
+    transitionId,
+    version,
+    changedAt: now,
+    expiresAt: Math.floor((now + commandRetentionMs) / 1000),
+  };
+}
+
+function subject({ type, hash, commandId, wabaId }: Request) {
+  return { type, hash, commandId, wabaId };
+}
+
+function parseBusiness(item: Record<string, unknown>): Business {
+  return businessSchema.parse(item);
+}
+
+function toItem(value: Record<string, unknown>): Record<string, AttributeValue> {
+  return marshall(value, { removeUndefinedValues: true });
+}
+
+/** The item that stood in the way of a conditional write; undefined when the error is of another kind. */
+function lostItem(
+  error: unknown,
+): { item: Record<string, AttributeValue> | undefined; commandInTheWay: boolean } | undefined {
+  if (error instanceof ConditionalCheckFailedException) return { item: error.Item, commandInTheWay: false };
+  if (!(error instanceof TransactionCanceledException)) return undefined;
+  const [first, ...rows] = error.CancellationReasons ?? [];
+  if (first?.Code === "ConditionalCheckFailed") return { item: first.Item, commandInTheWay: false };
+  const conflict = [first, ...rows].some((one) => one?.Code === "TransactionConflict");
+  if (conflict) return { item: undefined, commandInTheWay: false };
+  if (rows.some((one) => one.Code === "ConditionalCheckFailed")) return { item: undefined, commandInTheWay: true };
+  return undefined;
+}
+

@@ -1,0 +1,461 @@
+import { Match, Template } from "aws-cdk-lib/assertions";
+import { Queue } from "aws-cdk-lib/aws-sqs";
+import { AwsSolutionsChecks } from "cdk-nag";
+import { describe, expect, test } from "vitest";
+import { publishEnvironment } from "../../functions/publish/environment.ts";
+import { reconcileEnvironment } from "../../functions/reconcile/environment.ts";
+import { revokeEnvironment } from "../../functions/revoke/environment.ts";
+import { shareEnvironment } from "../../functions/share/environment.ts";
+import { verifyEnvironment } from "../../functions/verify/environment.ts";
+import { localStage, parseStageConfig } from "../../infra/config.ts";
+import { parseEnvironment } from "../../shared/environment.ts";
+import { deployedStage, flatten, stackOf, templateOf } from "./stages.ts";
+
+const topic = "arn:aws:sns:eu-west-1:111111111111:alarms";
+const template = templateOf(
+  deployedStage({ alarmTopicArns: [topic], producers: ["222222222222"], consumers: ["333333333333"] }),
+);
+const schemas = {
+  share: shareEnvironment,
+  verify: verifyEnvironment,
+  revoke: revokeEnvironment,
+  publish: publishEnvironment,
+  reconcile: reconcileEnvironment,
+};
+const functionNames = ["share", "verify", "revoke", "publish", "reconcile"] as const;
+const commandNames = ["share", "verify", "revoke"] as const;
+
+type Properties = ReturnType<Template["findResources"]>[string];
+
+function propertiesOf(type: string): Properties[] {
+  return Object.values(template.findResources(type)).map(({ Properties }) => Properties ?? {});
+}
+
+/** The one resource of `type` whose logical id, without its hash, is `id`. */
+function resource(type: string, id: string): Properties & { DeletionPolicy?: string } {
+  const found = Object.entries(template.findResources(type)).filter(
+    ([logicalId]) => logicalId.replace(/[0-9A-F]{8}$/, "") === id,
+  );
+  expect(found, `${type} ${id}`).toHaveLength(1);
+  return found[0]![1];
+}
+
+function capitalized(name: string): string {
+  return name.charAt(0).toUpperCase() + name.slice(1);
+}
+
+function functionOf(name: string): Properties {
+  return resource("AWS::Lambda::Function", `${capitalized(name)}Function`).Properties;
+}
+
+describe("queues", () => {
+  test("are standard, encrypted and keep a message for 14 days, dead or alive", () => {
+    const queues = propertiesOf("AWS::SQS::Queue");
+    expect(queues).toHaveLength(6);
+    for (const queue of queues) {
+      expect(queue).toMatchObject({ MessageRetentionPeriod: 1_209_600, SqsManagedSseEnabled: true });
+      expect(queue.FifoQueue).toBeUndefined();
+    }
+  });
+
+  test.each(commandNames)("move a %s command to its own dead letters after five receives", (name) => {
+    const { RedrivePolicy } = resource("AWS::SQS::Queue", `${capitalized(name)}Queue`).Properties;
+    expect(RedrivePolicy.maxReceiveCount).toBe(5);
+    expect(flatten(RedrivePolicy.deadLetterTargetArn)).toBe(`<${capitalized(name)}DeadLetterQueue.Arn>`);
+  });
+
+  test.each(commandNames)("hide a %s command for six times its function's time-out", (name) => {
+    const { VisibilityTimeout } = resource("AWS::SQS::Queue", `${capitalized(name)}Queue`).Properties;
+    expect(VisibilityTimeout).toBeGreaterThanOrEqual(6 * functionOf(name).Timeout);
+  });
+
+  test("accept commands from the producers' accounts, dead letters from nobody", () => {
+    const senders: string[] = propertiesOf("AWS::SQS::QueuePolicy").flatMap((policy) =>
+      policy.PolicyDocument.Statement.filter((statement: Properties) => statement.Effect === "Allow").map(
+        (statement: Properties) =>
+          `${flatten(statement.Principal.AWS)} ${statement.Action} ${flatten(statement.Resource)}`,
+      ),
+    );
+    expect(senders.toSorted()).toEqual([
+      "arn:<AWS::Partition>:iam::222222222222:root sqs:SendMessage <RevokeQueue.Arn>",
+      "arn:<AWS::Partition>:iam::222222222222:root sqs:SendMessage <ShareQueue.Arn>",
+      "arn:<AWS::Partition>:iam::222222222222:root sqs:SendMessage <VerifyQueue.Arn>",
+    ]);
+  });
+});
+
+test.each([
+  ["AWS::SQS::Queue", "AWS::SQS::QueuePolicy", 6],
+  ["AWS::S3::Bucket", "AWS::S3::BucketPolicy", 1],
+])("every %s refuses what does not come over TLS", (type, policyType, count) => {
+  const refusing = propertiesOf(policyType).filter((policy) =>
+    policy.PolicyDocument.Statement.some(
+      (statement: Properties) =>
+        statement.Effect === "Deny" &&
+        statement.Principal.AWS === "*" &&
+        statement.Condition.Bool["aws:SecureTransport"] === "false",
+    ),
+  );
+  expect(refusing).toHaveLength(count);
+  template.resourceCountIs(type, count);
+});
+
+describe("functions", () => {
+  test.each(functionNames)("%s runs on Node 24 and arm64, from the one bundle", (name) => {
+    expect(functionOf(name)).toMatchObject({
+      FunctionName: `credit-lines-prod-${name}`,
+      Runtime: "nodejs24.x",
+      Architectures: ["arm64"],
+      MemorySize: 256,
+      Handler: `${name}/handler.handler`,
+      Code: functionOf("share").Code,
+    });
+  });
+
+  test("there are five, and no others", () => {
+    template.resourceCountIs("AWS::Lambda::Function", functionNames.length);
+  });
+
+  test.each(functionNames)("%s gets exactly the environment its schema asks for", (name) => {
+    const variables: Record<string, unknown> = functionOf(name).Environment.Variables;
+    const environment = Object.fromEntries(Object.entries(variables).map(([key, value]) => [key, flatten(value)]));
+    expect(() => parseEnvironment(schemas[name], environment)).not.toThrow();
+    const asked = Object.keys(schemas[name].shape).filter((key) => key !== "CLOCK_OFFSET_MS");
+    expect(Object.keys(environment).toSorted()).toEqual(asked.toSorted());
+  });
+
+  test("share is told its own queue, its own dead letters and the queue of verifications", () => {
+    const { QUEUE_URL, DEAD_LETTER_QUEUE_URL, VERIFY_QUEUE_URL } = functionOf("share").Environment.Variables;
+    expect([QUEUE_URL, DEAD_LETTER_QUEUE_URL, VERIFY_QUEUE_URL].map(flatten)).toEqual([
+      "<ShareQueue>",
+      "<ShareDeadLetterQueue>",
+      "<VerifyQueue>",
+    ]);
+  });
+
+  test("none reserves concurrency: a throttled receive would burn one of five", () => {
+    for (const lambda of propertiesOf("AWS::Lambda::Function")) {
+      expect(lambda.ReservedConcurrentExecutions).toBeUndefined();
+    }
+  });
+
+  test("a log group keeps each one's log for as long as the stage says", () => {
+    expect(propertiesOf("AWS::Logs::LogGroup").map((group) => group.RetentionInDays)).toEqual([90, 90, 90, 90, 90]);
+    for (const name of functionNames) {
+      expect(flatten(functionOf(name).LoggingConfig.LogGroup)).toBe(`<${capitalized(name)}LogGroup>`);
+    }
+  });
+});
+
+describe("permissions", () => {
+  function log(name: string): string[] {
+    return [`logs:CreateLogStream <${name}LogGroup.Arn>`, `logs:PutLogEvents <${name}LogGroup.Arn>`];
+  }
+  const state = ["GetItem", "PutItem", "UpdateItem"].map((action) => `dynamodb:${action} <State.Arn>`);
+  function ownQueue(name: string): string[] {
+    return [
+      `sqs:DeleteMessage <${name}Queue.Arn>`,
+      `sqs:GetQueueAttributes <${name}Queue.Arn>`,
+      `sqs:ReceiveMessage <${name}Queue.Arn>`,
+      `sqs:SendMessage <${name}Queue.Arn>`,
+      `sqs:SendMessage <${name}DeadLetterQueue.Arn>`,
+    ];
+  }
+  const announce = "events:PutEvents <EventBus.Arn>";
+  const systemToken = "secretsmanager:GetSecretValue <SystemToken>";
+  const businessTokens =
+    "secretsmanager:GetSecretValue arn:<AWS::Partition>:secretsmanager:<AWS::Region>:<AWS::AccountId>:secret:credit-lines/prod/business-token/*";
+
+  test.each([
+    [
+      "Share",
+      [
+        ...log("Share"),
+        ...state,
+        ...ownQueue("Share"),
+        announce,
+        systemToken,
+        businessTokens,
+        "sqs:SendMessage <VerifyQueue.Arn>",
+      ],
+    ],
+    ["Verify", [...log("Verify"), ...state, ...ownQueue("Verify"), announce, systemToken, businessTokens]],
+    ["Revoke", [...log("Revoke"), ...state, ...ownQueue("Revoke"), announce, systemToken]],
+    [
+      "Publish",
+      [
+        ...log("Publish"),
+        announce,
+        "dynamodb:DescribeStream <State.StreamArn>",
+        "dynamodb:GetRecords <State.StreamArn>",
+        "dynamodb:GetShardIterator <State.StreamArn>",
+        "dynamodb:ListStreams <State.Arn>/stream/*",
+        "dynamodb:PutItem <Audit.Arn>",
+        "s3:ListBucket <PublishUndeliveredBucket.Arn>",
+        "s3:PutObject <PublishUndeliveredBucket.Arn>/aws/lambda/*",
+      ],
+    ],
+    [
+      "Reconcile",
+      [
+        ...log("Reconcile"),
+        ...state,
+        "dynamodb:Query <State.Arn>/index/DueIndex",
+        "sqs:SendMessage <ShareQueue.Arn>",
+        "sqs:SendMessage <VerifyQueue.Arn>",
+        "sqs:SendMessage <RevokeQueue.Arn>",
+      ],
+    ],
+    ["ReconcileSchedule", ["lambda:InvokeFunction <ReconcileFunction.Arn>"]],
+  ])("%s may do this and nothing else", (name, expected) => {
+    const { Roles, PolicyDocument } = resource("AWS::IAM::Policy", `${name}RoleDefaultPolicy`).Properties;
+    expect(Roles.map(flatten)).toEqual([`<${name}Role>`]);
+    expect(permissionsOf(PolicyDocument).toSorted()).toEqual(expected.toSorted());
+  });
+
+  test("come from no other policy", () => {
+    const roles = propertiesOf("AWS::IAM::Role");
+    expect(roles).toHaveLength(6);
+    template.resourceCountIs("AWS::IAM::Policy", 6);
+    for (const role of roles) expect(Object.keys(role)).toEqual(["AssumeRolePolicyDocument"]);
+    for (const name of functionNames) {
+      expect(flatten(functionOf(name).Role)).toBe(`<${capitalized(name)}Role.Arn>`);
+    }
+  });
+
+  function permissionsOf(document: Properties): string[] {
+    return document.Statement.flatMap((statement: Properties) => {
+      expect(statement.Effect).toBe("Allow");
+      return [statement.Action]
+        .flat()
+        .flatMap((action) => [statement.Resource].flat().map((on) => `${action} ${flatten(on)}`));
+    });
+  }
+});
+
+describe("event sources", () => {
+  function mappingOf(id: string): Properties {
+    return resource("AWS::Lambda::EventSourceMapping", id).Properties;
+  }
+
+  test.each([
+    ["Share", 1],
+    ["Verify", 10],
+    ["Revoke", 1],
+  ])("%s receives %i at a time, reports each alone and never runs above its concurrency", (name, batchSize) => {
+    const mapping = mappingOf(`${name}FunctionCommands`);
+    expect(mapping).toMatchObject({
+      BatchSize: batchSize,
+      FunctionResponseTypes: ["ReportBatchItemFailures"],
+      ScalingConfig: { MaximumConcurrency: 5 },
+    });
+    expect(flatten(mapping.EventSourceArn)).toBe(`<${name}Queue.Arn>`);
+    expect(flatten(mapping.FunctionName)).toBe(`<${name}Function>`);
+  });
+
+  test("none filters: what does not match a filter is deleted", () => {
+    const mappings = propertiesOf("AWS::Lambda::EventSourceMapping");
+    expect(mappings).toHaveLength(4);
+    for (const mapping of mappings) expect(mapping.FilterCriteria).toBeUndefined();
+  });
+
+  test("the stream is given up by age alone, and what is given up is kept whole in a private bucket", () => {
+    const mapping = mappingOf("PublishFunctionStream");
+    expect(mapping).toMatchObject({
+      BisectBatchOnFunctionError: true,
+      FunctionResponseTypes: ["ReportBatchItemFailures"],
+      MaximumRetryAttempts: -1,
+      MaximumRecordAgeInSeconds: 23 * 3600,
+      StartingPosition: "TRIM_HORIZON",
+    });
+    expect(flatten(mapping.DestinationConfig.OnFailure.Destination)).toBe("<PublishUndeliveredBucket.Arn>");
+    template.hasResourceProperties("AWS::S3::Bucket", {
+      BucketEncryption: Match.anyValue(),
+      PublicAccessBlockConfiguration: {
+        BlockPublicAcls: true,
+        BlockPublicPolicy: true,
+        IgnorePublicAcls: true,
+        RestrictPublicBuckets: true,
+      },
+      LifecycleConfiguration: Match.anyValue(),
+    });
+  });
+
+  test("the due sweep runs every few minutes, at the minute", () => {
+    template.hasResourceProperties("AWS::Scheduler::Schedule", {
+      ScheduleExpression: "rate(5 minutes)",
+      FlexibleTimeWindow: { Mode: "OFF" },
+      Target: Match.objectLike({ Input: `{"task":"due-sweep"}` }),
+    });
+  });
+});
+
+describe("data", () => {
+  test("the State table streams both images and finds what is due by a sparse index", () => {
+    expect(resource("AWS::DynamoDB::Table", "State").Properties).toMatchObject({
+      KeySchema: [{ AttributeName: "pk", KeyType: "HASH" }],
+      StreamSpecification: { StreamViewType: "NEW_AND_OLD_IMAGES" },
+      TimeToLiveSpecification: { AttributeName: "expiresAt", Enabled: true },
+      GlobalSecondaryIndexes: [
+        {
+          IndexName: "DueIndex",
+          KeySchema: [
+            { AttributeName: "dueShard", KeyType: "HASH" },
+            { AttributeName: "dueAt", KeyType: "RANGE" },
+          ],
+          Projection: { ProjectionType: "KEYS_ONLY" },
+        },
+      ],
+      AttributeDefinitions: [
+        { AttributeName: "pk", AttributeType: "S" },
+        { AttributeName: "dueShard", AttributeType: "S" },
+        { AttributeName: "dueAt", AttributeType: "N" },
+      ],
+    });
+  });
+
+  test("the Audit table is keyed by subject and version, and nothing in it expires", () => {
+    const { Properties: audit } = resource("AWS::DynamoDB::Table", "Audit");
+    expect(audit.KeySchema).toEqual([
+      { AttributeName: "pk", KeyType: "HASH" },
+      { AttributeName: "sk", KeyType: "RANGE" },
+    ]);
+    expect(audit.TimeToLiveSpecification).toBeUndefined();
+  });
+
+  test.each(["State", "Audit"])("the %s table can be restored to any second and outlives its stack", (name) => {
+    const { Properties: table, DeletionPolicy } = resource("AWS::DynamoDB::Table", name);
+    expect(table).toMatchObject({
+      BillingMode: "PAY_PER_REQUEST",
+      PointInTimeRecoverySpecification: { PointInTimeRecoveryEnabled: true },
+      DeletionProtectionEnabled: true,
+    });
+    expect(DeletionPolicy).toBe("Retain");
+  });
+
+  test("a stage that keeps nothing can be deleted whole", () => {
+    const local = templateOf(parseStageConfig(localStage, "the test"));
+    for (const table of Object.values(local.findResources("AWS::DynamoDB::Table"))) {
+      expect(table.Properties.DeletionProtectionEnabled).toBe(false);
+      expect(table.DeletionPolicy).toBe("Delete");
+    }
+  });
+
+  test("the system token's secret has a name and no value", () => {
+    expect(propertiesOf("AWS::SecretsManager::Secret")).toEqual([
+      { Name: "credit-lines/prod/system-token", Description: expect.any(String) },
+    ]);
+  });
+
+  test("a consumer's account may manage the rules that it made on the bus", () => {
+    template.hasResourceProperties("AWS::Events::EventBusPolicy", {
+      StatementId: "cdk-Consumer333333333333",
+      Statement: Match.objectLike({
+        Action: Match.arrayWith(["events:PutRule"]),
+        Condition: { StringEqualsIfExists: { "events:creatorAccount": "${aws:PrincipalAccount}" } },
+      }),
+    });
+  });
+});
+
+describe("alarms", () => {
+  const alarms = propertiesOf("AWS::CloudWatch::Alarm");
+
+  test("tell in a sentence who is hurt, and wake the configured topics", () => {
+    expect(alarms).toHaveLength(3 * 4 + 4 + 2);
+    for (const alarm of alarms) {
+      expect(alarm.AlarmDescription).toMatch(/^[A-Z].{40,}\.$/);
+      expect(alarm.AlarmActions).toEqual([topic]);
+    }
+  });
+
+  test.each(functionNames)("rise at the first failed invocation of %s", (name) => {
+    expect(alarms).toContainEqual(
+      expect.objectContaining({
+        MetricName: "Errors",
+        Dimensions: [{ Name: "FunctionName", Value: { Ref: expect.stringContaining(`${capitalized(name)}Function`) } }],
+        Threshold: 1,
+      }),
+    );
+  });
+
+  test.each(commandNames)("rise when a %s command is dead, is dead for 10 days, or waits for 30 minutes", (name) => {
+    const watched = alarms
+      .filter((alarm) => alarm.Namespace === "AWS/SQS")
+      .map((alarm) => `${alarm.MetricName} ${flatten(alarm.Dimensions[0].Value["Fn::GetAtt"][0])} ${alarm.Threshold}`)
+      .map((line) => line.replace(/[0-9A-F]{8} /, " "))
+      .filter((line) => line.includes(` ${capitalized(name)}`));
+    expect(watched.toSorted()).toEqual([
+      `ApproximateAgeOfOldestMessage ${capitalized(name)}DeadLetterQueue ${10 * 86_400}`,
+      `ApproximateAgeOfOldestMessage ${capitalized(name)}Queue ${30 * 60}`,
+      `ApproximateNumberOfMessagesVisible ${capitalized(name)}DeadLetterQueue 1`,
+    ]);
+  });
+
+  test("rise when announcements lag, go to the bucket or are lost", () => {
+    const watched = alarms.map((alarm) => alarm.MetricName);
+    expect(watched).toEqual(
+      expect.arrayContaining(["IteratorAge", "OnFailureDestinationDeliveredEventCount", "DroppedEventCount"]),
+    );
+  });
+
+  test("rise when the due sweep stays away: silence is its fault, not its rest", () => {
+    template.hasResourceProperties("AWS::CloudWatch::Alarm", {
+      MetricName: "Invocations",
+      ComparisonOperator: "LessThanThreshold",
+      Threshold: 1,
+      TreatMissingData: "breaching",
+    });
+  });
+});
+
+test("the outputs by which the other parts find the stage keep their names", () => {
+  const outputs = Object.entries(template.findOutputs("*")).map(([name, { Value }]) => [name, flatten(Value)]);
+  expect(Object.fromEntries(outputs)).toEqual({
+    ShareQueueUrl: "<ShareQueue>",
+    ShareDeadLetterQueueUrl: "<ShareDeadLetterQueue>",
+    VerifyQueueUrl: "<VerifyQueue>",
+    VerifyDeadLetterQueueUrl: "<VerifyDeadLetterQueue>",
+    RevokeQueueUrl: "<RevokeQueue>",
+    RevokeDeadLetterQueueUrl: "<RevokeDeadLetterQueue>",
+    StateTableName: "<State>",
+    AuditTableName: "<Audit>",
+    EventBusName: "<EventBus>",
+    SystemTokenSecretName: "credit-lines/prod/system-token",
+    BusinessTokenSecretPrefix: "credit-lines/prod/business-token/",
+  });
+});
+
+describe("cdk-nag", () => {
+  test("finds nothing but what is acknowledged with a reason", () => {
+    const { app } = stackOf(deployedStage());
+    expect(() => app.synth()).not.toThrow();
+  });
+
+  test("makes synthesis fail on a finding", () => {
+    const { app, stack } = stackOf(deployedStage());
+    const bare = new Queue(stack, "Bare");
+    expect(() => app.synth()).toThrow(new RegExp(`${bare.node.path}/.*\n.*AwsSolutions-SQS3`));
+  });
+
+  test("would find these six things, were they not acknowledged", () => {
+    const { app, stack } = stackOf(deployedStage());
+    Template.fromStack(stack);
+    const businessTokens =
+      "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:secretsmanager:<AWS::Region>:<AWS::AccountId>:secret:credit-lines/prod/business-token/*]";
+    const checks = Object.assign(new AwsSolutionsChecks(app), { isAcknowledged: () => false });
+    const found = checks
+      .validateScope(app)
+      .violations.flatMap(({ ruleName, violatingResources }) =>
+        violatingResources.map(({ constructPath }) => `${constructPath}: ${ruleName.replace(/[0-9A-F]{8}\./, ".")}`),
+      );
+    expect(found.map((finding) => finding.replace(/^credit-lines-prod\//, "")).toSorted()).toEqual([
+      "Publish/Role/DefaultPolicy/Resource: AwsSolutions-IAM5[Resource::<PublishUndeliveredBucket.Arn>/aws/lambda/*]",
+      "Publish/Role/DefaultPolicy/Resource: AwsSolutions-IAM5[Resource::<State.Arn>/stream/*]",
+      "Publish/UndeliveredBucket/Resource: AwsSolutions-S1",
+      `Share/Role/DefaultPolicy/Resource: ${businessTokens}`,
+      "SystemToken: AwsSolutions-SMG4",
+      `Verify/Role/DefaultPolicy/Resource: ${businessTokens}`,
+    ]);
+  });
+});
