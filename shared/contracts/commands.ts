@@ -138,14 +138,9 @@ function describeIssue(issue: z.core.$ZodIssue): string {
 
 /** The ids of an invalid body, where they are readable, so that its producer recognizes it. */
 function subjectOf(value: unknown): { commandId?: string; wabaId?: string } {
-  const read = z.object({
-    commandId: z.catch(z.optional(common.commandId), undefined),
-    wabaId: z.catch(z.optional(metaId), undefined),
-  });
-  const parsed = read.safeParse(value);
-  if (!parsed.success) return {};
-  const { commandId, wabaId } = parsed.data;
-  return { ...(commandId === undefined ? {} : { commandId }), ...(wabaId === undefined ? {} : { wabaId }) };
+  const commandId = z.object({ commandId: common.commandId }).safeParse(value);
+  const wabaId = z.object({ wabaId: metaId }).safeParse(value);
+  return { ...commandId.data, ...wabaId.data };
 }
 
 /** The same content gives the same text, whatever the order of the keys. */

@@ -14,16 +14,18 @@ export function createTokenSource(readSecret: () => Promise<string>, now: () => 
   return {
     read() {
       if (cached !== undefined && now() - cached.at < cacheMs) return cached.value;
-      const entry: { value: Promise<string>; at: number; token?: string } = { value: readSecret(), at: now() };
-      cached = entry;
-      entry.value.then(
-        (token) => {
+      const entry: { value: Promise<string>; at: number; token?: string } = { value: keep(), at: now() };
+      async function keep(): Promise<string> {
+        try {
+          const token = await readSecret();
           entry.token = token;
-        },
-        () => {
+          return token;
+        } catch (error) {
           if (cached === entry) cached = undefined;
-        },
-      );
+          throw error;
+        }
+      }
+      cached = entry;
       return entry.value;
     },
     forget(token) {
