@@ -13,6 +13,13 @@ const fraction = z.number().min(0).max(1);
 /** Time-outs of the functions. A share's bounds the settle window: no byte of a POST leaves later than this after its send deadline (A1). */
 export const functionTimeoutSeconds = { share: 30, verify: 60, revoke: 60, publish: 60, reconcile: 60 } as const;
 
+/** On one machine a message that was lost with its process comes back in a minute, not in six. */
+const localTimeoutSeconds = 10;
+
+export function timeoutSecondsOf(stage: string, name: keyof typeof functionTimeoutSeconds): number {
+  return stage === "local" ? localTimeoutSeconds : functionTimeoutSeconds[name];
+}
+
 const metaBaseUrl = "https://graph.facebook.com";
 
 /** The two names a stage's secrets go by. */

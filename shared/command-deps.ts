@@ -136,6 +136,8 @@ export async function wakeSoon(
   try {
     await deps.queues.wake(continuationOf(entry, businessId), delayMs);
   } catch (error) {
-    log.warn("A look could not be asked for; the sweep will", { error: error instanceof Error ? error.name : "unknown" });
+    log.warn("A look could not be asked for; the sweep will", {
+      error: error instanceof Error ? error.name : "unknown",
+    });
   }
 }

@@ -23,7 +23,9 @@ export function createEventBus(client: EventBridgeClient, busName: string): Even
         const answer = await client.send(new PutEventsCommand({ Entries }));
         if ((answer.FailedEntryCount ?? 0) > 0) {
           const code = answer.Entries?.find((entry) => entry.ErrorCode !== undefined)?.ErrorCode;
-          throw new Error(`EventBridge refused ${answer.FailedEntryCount} of ${Entries.length} events (${code ?? "no code"})`);
+          throw new Error(
+            `EventBridge refused ${answer.FailedEntryCount} of ${Entries.length} events (${code ?? "no code"})`,
+          );
         }
       }
     },

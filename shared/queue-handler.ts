@@ -6,10 +6,11 @@ import type { Request } from "./domain/business.ts";
 import type { Failure } from "./domain/reasons.ts";
 import { BlockedError, LaterError, ThrottledError } from "./errors.ts";
 import type { EventBus } from "./event-bus.ts";
+import { countingGraphCalls } from "./graph/call-count.ts";
 import type { Logger } from "./logging.ts";
 import { delayMsMax, firstSentAtOf, type Queues } from "./queues.ts";
 import type { CommandRecord } from "./store/items.ts";
-import type { StateStore } from "./store/state-store.ts";
+import type { Rejection, StateStore } from "./store/state-store.ts";
 
 /** One message's turn in a function: what bounds it, and what the flow tells about it. */
 export type Turn = {
@@ -65,7 +66,10 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     try {
       const served = event.Records.map(async (record) => {
         const log = deps.log.createChild();
-        log.appendKeys({ messageId: record.messageId, receiveCount: Number(record.attributes.ApproximateReceiveCount) });
+        log.appendKeys({
+          messageId: record.messageId,
+          receiveCount: Number(record.attributes.ApproximateReceiveCount),
+        });
         const turn: Turn = { signal: abort.signal, endsAt, log, onItem: false, sweeps: 0 };
         return { record, acknowledged: await serve(record, turn) };
       });
@@ -78,6 +82,13 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
 
   /** Answers whether the message may be deleted. */
   async function serve(record: SQSRecord, turn: Turn): Promise<boolean> {
+    const graph = { calls: 0 };
+    const acknowledged = await countingGraphCalls(graph, () => serveCounted(record, turn));
+    turn.log.info("Message served", { acknowledged, graphCalls: graph.calls });
+    return acknowledged;
+  }
+
+  async function serveCounted(record: SQSRecord, turn: Turn): Promise<boolean> {
     const { log } = turn;
     try {
       await dispatch(record, turn);
@@ -86,7 +97,10 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
       try {
         return await settleError(error, record, turn);
       } catch (second) {
-        log.error("The failure of a message could not be recorded", { error: describe(second), after: describe(error) });
+        log.error("The failure of a message could not be recorded", {
+          error: describe(second),
+          after: describe(error),
+        });
         return turn.onItem;
       }
     }
@@ -98,8 +112,7 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     const parsed = parseBody(flow.type, record.body, { sentAt, clockSkewMs: deps.clockSkewMs });
     if (parsed.kind === "invalid") {
       log.warn("Command rejected", { reason: "invalid_command", detail: parsed.detail, commandId: parsed.commandId });
-      await store.reject({ ...parsed, reason: "invalid_command" }, now());
-      return queues.deadLetter(record, "invalid_command");
+      return reject(record, { ...parsed, reason: "invalid_command" });
     }
 
     const { commandId } = parsed.kind === "command" ? parsed.request : parsed.continuation;
@@ -117,13 +130,19 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
       log.warn("Command rejected", { reason: "command_id_reused" });
       const { hash, wabaId } = request;
       const about = { hash, commandId, ...(wabaId === undefined ? {} : { wabaId }) };
-      await store.reject({ ...about, reason: "command_id_reused", detail: "same id, other content" }, now());
-      return queues.deadLetter(record, "command_id_reused");
+      return reject(record, { ...about, reason: "command_id_reused", detail: "same id, other content" });
     }
     if (known?.outcome !== undefined) turn.concluded = known;
     // A revoke is judged by the state, never by its id alone: its conclusion may be older than what is shared now.
     if (turn.concluded !== undefined && request.type !== "revoke") return announceAgain(turn.concluded, turn);
     await flow.onCommand(request, turn);
+  }
+
+  /** Recorded before it is put among the dead letters; a repetition gets the same answer (P3). */
+  async function reject(record: SQSRecord, rejection: Rejection): Promise<void> {
+    const before = await store.reject(rejection, now());
+    if (before !== undefined) await events.send([before]);
+    await queues.deadLetter(record, rejection.reason);
   }
 
   /** The same event under the same id; nothing is written (P3). */
@@ -147,7 +166,12 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
       const { failure, businessId } = error;
       const tries = turn.onItem ? turn.sweeps : Number(record.attributes.ApproximateReceiveCount);
       const lastTry = tries >= deps.maxReceiveCount;
-      log.error("Command blocked", { reason: failure.reason, code: failure.code, fbtraceId: failure.fbtraceId, lastTry });
+      log.error("Command blocked", {
+        reason: failure.reason,
+        code: failure.code,
+        fbtraceId: failure.fbtraceId,
+        lastTry,
+      });
       if (request !== undefined) await store.block(request, failure, lastTry, businessId, now());
       return turn.onItem;
     }

@@ -21,7 +21,12 @@ export function createQueues(
   client: SQSClient,
   urls: { own?: string; ownDeadLetters?: string; wake: Partial<Record<Continuation["work"], string>> },
 ): Queues {
-  async function send(url: string | undefined, body: string, delayMs: number, attributes: Record<string, MessageAttributeValue>) {
+  async function send(
+    url: string | undefined,
+    body: string,
+    delayMs: number,
+    attributes: Record<string, MessageAttributeValue>,
+  ) {
     if (url === undefined) throw new Error("This function was given no such queue");
     await client.send(
       new SendMessageCommand({
@@ -34,7 +39,10 @@ export function createQueues(
   }
   return {
     async copy(record, firstSentAt, delayMs) {
-      const attributes = { ...attributesOf(record), firstSentAt: { DataType: "Number", StringValue: String(firstSentAt) } };
+      const attributes = {
+        ...attributesOf(record),
+        firstSentAt: { DataType: "Number", StringValue: String(firstSentAt) },
+      };
       await send(urls.own, record.body, delayMs, attributes);
     },
     async deadLetter(record, reason) {

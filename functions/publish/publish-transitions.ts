@@ -1,4 +1,9 @@
-import type { AttributeValue as StreamValue, DynamoDBBatchResponse, DynamoDBRecord, DynamoDBStreamEvent } from "aws-lambda";
+import type {
+  AttributeValue as StreamValue,
+  DynamoDBBatchResponse,
+  DynamoDBRecord,
+  DynamoDBStreamEvent,
+} from "aws-lambda";
 import type { AttributeValue } from "@aws-sdk/client-dynamodb";
 import { unmarshall } from "@aws-sdk/util-dynamodb";
 import type { EventBus } from "../../shared/event-bus.ts";
@@ -15,7 +20,10 @@ export type PublishDeps = { events: EventBus; audit: AuditStore; log: Logger; no
  * A delivery that fails is tried again until the record's age bound, and holds its shard back, so that events stay in order.
  * A record that can never be read must not: it is kept whole in the audit table, and the shard goes on (P2).
  */
-export async function publishTransitions(event: DynamoDBStreamEvent, deps: PublishDeps): Promise<DynamoDBBatchResponse> {
+export async function publishTransitions(
+  event: DynamoDBStreamEvent,
+  deps: PublishDeps,
+): Promise<DynamoDBBatchResponse> {
   for (const record of event.Records) {
     const itemIdentifier = record.dynamodb?.SequenceNumber ?? "";
     try {

@@ -51,7 +51,11 @@ async function serveBusiness(businessId: string, deps: SweepDeps): Promise<numbe
   const due = dueEntries(business).filter((entry) => entry.due.nextAt <= now());
   for (const entry of due) await queues.wake(continuationOf(entry, businessId), 0);
   // A lost write is a worker's that was quicker: it has set the due time itself.
-  await store.commit(business, { business: swept(business, now(), settleWindowMs), events: [], conclusions: [] }, now());
+  await store.commit(
+    business,
+    { business: swept(business, now(), settleWindowMs), events: [], conclusions: [] },
+    now(),
+  );
   return due.length;
 }
 

@@ -53,7 +53,8 @@ async function findBusiness(request: RevokeRequest, turn: Turn, deps: CommandDep
   if (owner === undefined) {
     const reply = await graph.readWaba(wabaId, undefined, turn.signal);
     const read = reply.ok ? reply.value.ownerBusinessId : undefined;
-    if (read !== undefined) owner = (await store.claimOwner(wabaId, read, { overPendingRevoke: true })).businessId ?? read;
+    if (read !== undefined)
+      owner = (await store.claimOwner(wabaId, read, { overPendingRevoke: true })).businessId ?? read;
   }
   if (owner !== undefined && claim !== undefined && owner !== claim) {
     turn.log.error("A revoke names another business than the WABA's owner: nothing is deleted", { owner, claim });
@@ -76,7 +77,8 @@ async function parkRevoke(
   const { store, now, policy } = deps;
   const known = pointer?.pendingRevoke;
   const others = (known?.requests ?? []).filter((one) => one.commandId !== request.commandId);
-  if (others.length >= joinedMax) throw new LaterError("too many revokes of this WABA wait", lookDelayMs(6, policy.settleWindowMs));
+  if (others.length >= joinedMax)
+    throw new LaterError("too many revokes of this WABA wait", lookDelayMs(6, policy.settleWindowMs));
   const due = { nextAt: now() + lookDelayMs(0, policy.settleWindowMs), looks: 0, sweeps: 0 };
   const pending = { requests: [...others, request], since: known?.since ?? now(), due: known?.due ?? due };
   if (!(await store.savePendingRevoke(wabaId, pointer, pending))) throw new Error("The WABA's item changed meanwhile");
@@ -84,7 +86,12 @@ async function parkRevoke(
 }
 
 /** R2: decides in the state's own conditional write, then drives what is open. */
-async function revokeAllocations(request: RevokeRequest, businessId: string, turn: Turn, deps: CommandDeps): Promise<void> {
+async function revokeAllocations(
+  request: RevokeRequest,
+  businessId: string,
+  turn: Turn,
+  deps: CommandDeps,
+): Promise<void> {
   const { store, now, policy } = deps;
   turn.log.appendKeys({ businessId });
   for (let round = 0; round < roundsMax; round += 1) {
@@ -165,7 +172,11 @@ async function runRevocation(
     for (const reading of run.estate.records) {
       const { allocationId, receivingBusinessId, seen } = reading;
       if (receivingBusinessId !== business.businessId) {
-        turn.log.warn("A record that does not name this business is not touched", { allocationId, receivingBusinessId, seen });
+        turn.log.warn("A record that does not name this business is not touched", {
+          allocationId,
+          receivingBusinessId,
+          seen,
+        });
         continue;
       }
       if (!mayDelete(business, reading)) continue;

@@ -67,7 +67,8 @@ async function findOwner(
   const { store, graph, now, policy } = deps;
   const { wabaId } = request;
   const pointer = await store.loadPointer(wabaId);
-  if (pointer?.businessId !== undefined && pointer.pendingRevoke === undefined) return { businessId: pointer.businessId };
+  if (pointer?.businessId !== undefined && pointer.pendingRevoke === undefined)
+    return { businessId: pointer.businessId };
 
   const waiting = pointer?.pendingRevoke?.requests ?? [];
   if (waiting.some((revoke) => request.requestedAt <= revoke.requestedAt + policy.clockSkewMs)) {
@@ -180,12 +181,19 @@ async function loadFacts(request: ShareRequest, businessId: string, deps: Comman
 function newIntent(business: Business, attempt: number, turn: Turn, deps: CommandDeps): Intent {
   const madeAt = deps.now();
   const sendDeadline = Math.min(madeAt + deps.graphTimeoutMs, turn.endsAt - deps.graphTimeoutMs);
-  if (sendDeadline - madeAt < Math.min(sendMsMin, deps.graphTimeoutMs / 4)) throw new Error("Too little time left for a POST");
+  if (sendDeadline - madeAt < Math.min(sendMsMin, deps.graphTimeoutMs / 4))
+    throw new Error("Too little time left for a POST");
   return { id: deps.newId(), epoch: business.epoch, attempt, madeAt, sendDeadline };
 }
 
 /** S4 and S5: the one place that shares. The intent is stored; the outcome is recorded whatever it is. */
-async function post(business: Business, request: ShareRequest, intent: Intent, turn: Turn, deps: CommandDeps): Promise<void> {
+async function post(
+  business: Business,
+  request: ShareRequest,
+  intent: Intent,
+  turn: Turn,
+  deps: CommandDeps,
+): Promise<void> {
   const { graph, store, now, policy } = deps;
   const { wabaId, currency } = request;
   const { onItem } = turn;
@@ -229,7 +237,11 @@ async function keepLateAnswer(
     const change = recordLateAnswer(current, request, answer, now(), policy);
     const written = await store.commit(current, change, now());
     if (!written.saved) continue;
-    turn.log.warn("A late answer was kept", { allocationId, seen, announced: change.events.map((one) => one.detailType) });
+    turn.log.warn("A late answer was kept", {
+      allocationId,
+      seen,
+      announced: change.events.map((one) => one.detailType),
+    });
     return;
   }
 }

@@ -61,7 +61,8 @@ async function look(
 
     // Both reads begin after the load of the version that their result replaces (V1, I4).
     const { waba } = decision;
-    const secret = request?.businessTokenSecret ?? waba.due?.request.businessTokenSecret ?? waba.request.businessTokenSecret;
+    const secret =
+      request?.businessTokenSecret ?? waba.due?.request.businessTokenSecret ?? waba.request.businessTokenSecret;
     const [record, funding] = await Promise.all([
       graph.readAllocation(waba.allocationId, waba.creditLineId, turn.signal),
       graph.readFunding(wabaId, secret, turn.signal),
@@ -100,7 +101,8 @@ async function look(
 /** An entry of the item is looked at again (C1). A look that was recorded meanwhile makes the message stale. */
 async function continueVerify(continuation: Continuation, turn: Turn, deps: CommandDeps): Promise<void> {
   const { businessId, wabaId, commandId, looks } = continuation;
-  if (businessId === undefined || wabaId === undefined) throw new Error("A verification goes on for a business and a WABA");
+  if (businessId === undefined || wabaId === undefined)
+    throw new Error("A verification goes on for a business and a WABA");
   const business = await deps.store.loadBusiness(businessId);
   const due = business?.wabas[wabaId]?.due;
   if (business === undefined || due?.request.commandId !== commandId || due.looks !== looks) {

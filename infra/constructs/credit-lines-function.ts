@@ -8,7 +8,7 @@ import type { Construct } from "constructs";
 import type * as z from "zod/mini";
 import { parseEnvironment } from "../../shared/environment.ts";
 import type { StageConfig } from "../config.ts";
-import { functionTimeoutSeconds } from "../config.ts";
+import { type functionTimeoutSeconds, timeoutSecondsOf } from "../config.ts";
 import { alarm } from "./alarm.ts";
 
 /** What every function of a stage has in common. */
@@ -58,7 +58,7 @@ export function creditLinesFunction<Environment>(
     runtime: Runtime.NODEJS_24_X,
     architecture: Architecture.ARM_64,
     memorySize: 256,
-    timeout: Duration.seconds(functionTimeoutSeconds[props.name]),
+    timeout: Duration.seconds(timeoutSecondsOf(config.stage, props.name)),
     code,
     handler: `${props.name}/handler.handler`,
     environment: props.environment,

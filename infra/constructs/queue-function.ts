@@ -5,7 +5,7 @@ import { Queue, QueueEncryption } from "aws-cdk-lib/aws-sqs";
 import { Construct } from "constructs";
 import type * as z from "zod/mini";
 import type { queueFields } from "../../shared/environment.ts";
-import { functionTimeoutSeconds } from "../config.ts";
+import { timeoutSecondsOf } from "../config.ts";
 import { alarm } from "./alarm.ts";
 import type { FunctionProps, Stage } from "./credit-lines-function.ts";
 import { creditLinesFunction } from "./credit-lines-function.ts";
@@ -47,7 +47,7 @@ export function queueFunction<Environment>(
   const queue = new Queue(construct, "Queue", {
     ...common,
     // AWS's rule: leaves room for a batch that is throttled, retried and still running.
-    visibilityTimeout: Duration.seconds(6 * functionTimeoutSeconds[props.name]),
+    visibilityTimeout: Duration.seconds(6 * timeoutSecondsOf(stage.config.stage, props.name)),
     deadLetterQueue: { queue: deadLetterQueue, maxReceiveCount },
   });
   for (const account of stage.config.producers) {

@@ -131,7 +131,8 @@ export function parseBody(
 }
 
 function describeIssue(issue: z.core.$ZodIssue): string {
-  if (issue.code === "unrecognized_keys") return `unknown keys: ${issue.keys.map((key) => key.slice(0, 40)).join(", ")}`;
+  if (issue.code === "unrecognized_keys")
+    return `unknown keys: ${issue.keys.map((key) => key.slice(0, 40)).join(", ")}`;
   const path = issue.path.join(".") || "body";
   return issue.code === "custom" ? `${path}: ${issue.message}` : `${path}: ${issue.code}`;
 }

@@ -237,7 +237,13 @@ export function isSharing(waba: Waba | undefined): waba is SharingWaba {
 }
 
 /** Every unsettled entry of the item, with what a message to serve it needs. */
-export type DueEntry = { work: "share" | "verify" | "revoke"; wabaId?: string; commandId: string; requestedAt: number; due: Due };
+export type DueEntry = {
+  work: "share" | "verify" | "revoke";
+  wabaId?: string;
+  commandId: string;
+  requestedAt: number;
+  due: Due;
+};
 
 export function dueEntries(business: Business): DueEntry[] {
   const entries: DueEntry[] = [];

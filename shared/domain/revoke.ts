@@ -1,4 +1,13 @@
-import type { AllocationRecord, Business, Change, Conclusion, Policy, Revocation, RevokeRequest, Waba } from "./business.ts";
+import type {
+  AllocationRecord,
+  Business,
+  Change,
+  Conclusion,
+  Policy,
+  Revocation,
+  RevokeRequest,
+  Waba,
+} from "./business.ts";
 import { lookDelayMs, windowEnd } from "./business.ts";
 import type { EventDraft } from "./events.ts";
 import type { EstateReading, RecordReading } from "./readings.ts";
@@ -39,7 +48,9 @@ function isAnswering(revocation: Revocation, request: RevokeRequest): boolean {
 /** Anything that is, or may become, a live line of ours. */
 function hasAnythingToRevoke(business: Business): boolean {
   const wabas = Object.values(business.wabas).some((waba) => waba.status !== "revoked" || waba.intent !== undefined);
-  const records = Object.values(business.records).some((record) => !isConfirmedDeleted(record) && record.foreign !== true);
+  const records = Object.values(business.records).some(
+    (record) => !isConfirmedDeleted(record) && record.foreign !== true,
+  );
   return wabas || records;
 }
 
@@ -164,7 +175,12 @@ export function recordRun(business: Business, run: RevocationRun, now: number, p
     : stayOpen(recorded, revocation, openReason, now, policy);
 }
 
-function afterDelete(record: AllocationRecord, reading: RecordReading, fresh: EstateReading, policy: Policy): AllocationRecord {
+function afterDelete(
+  record: AllocationRecord,
+  reading: RecordReading,
+  fresh: EstateReading,
+  policy: Policy,
+): AllocationRecord {
   const { deleteAnswered } = record;
   if (deleteAnswered === undefined) return record;
   if (reading.seen === "live" || reading.seen === "deleted") {
@@ -172,16 +188,25 @@ function afterDelete(record: AllocationRecord, reading: RecordReading, fresh: Es
   }
   // A deleted record may become unreadable: after the window, gone from E8 and E6 twice is a confirmation too (H27g).
   const unlisted = fresh.complete && fresh.listed[reading.allocationId] === undefined;
-  if (reading.seen !== "missing" || !unlisted || reading.readAt <= deleteAnswered.at + policy.settleWindowMs) return record;
+  if (reading.seen !== "missing" || !unlisted || reading.readAt <= deleteAnswered.at + policy.settleWindowMs)
+    return record;
   const absentLooks = (record.absentLooks ?? 0) + 1;
   return absentLooks < 2
     ? { ...record, absentLooks }
     : { ...record, absentLooks, state: "deleted", readAt: reading.readAt };
 }
 
-function whyOpen(business: Business, revocation: Revocation, run: RevocationRun, policy: Policy): OpenReason | undefined {
+function whyOpen(
+  business: Business,
+  revocation: Revocation,
+  run: RevocationRun,
+  policy: Policy,
+): OpenReason | undefined {
   const unanswered = Object.values(business.wabas).some(
-    ({ intent }) => intent !== undefined && intent.epoch < revocation.epoch && run.fresh.startedAt <= windowEnd(intent, policy.settleWindowMs),
+    ({ intent }) =>
+      intent !== undefined &&
+      intent.epoch < revocation.epoch &&
+      run.fresh.startedAt <= windowEnd(intent, policy.settleWindowMs),
   );
   if (unanswered) return "share_in_flight";
   if (!run.estate.complete || !run.fresh.complete) {
@@ -192,7 +217,9 @@ function whyOpen(business: Business, revocation: Revocation, run: RevocationRun,
   const own = Object.entries(business.records).filter(([, record]) => record.foreign !== true);
   const open = own.filter(([, record]) => !isConfirmedDeleted(record));
   if (open.length > 0) {
-    const unread = open.some(([id]) => run.estate.records.some((one) => one.allocationId === id && one.seen !== "live" && one.seen !== "deleted"));
+    const unread = open.some(([id]) =>
+      run.estate.records.some((one) => one.allocationId === id && one.seen !== "live" && one.seen !== "deleted"),
+    );
     return unread ? "unreadable" : "not_confirmed";
   }
   // Everything the fresh list still names must be confirmed deleted in this very revocation, or be somebody else's.
@@ -236,7 +263,13 @@ function concludeRevoke(business: Business, request: RevokeRequest, state: Revoc
   };
 }
 
-function stayOpen(business: Business, revocation: Revocation, openReason: OpenReason, now: number, policy: Policy): Change {
+function stayOpen(
+  business: Business,
+  revocation: Revocation,
+  openReason: OpenReason,
+  now: number,
+  policy: Policy,
+): Change {
   const looks = (revocation.due?.looks ?? 0) + 1;
   const due = { nextAt: now + lookDelayMs(looks, policy.settleWindowMs), looks, sweeps: 0 };
   const next: Business = { ...business, revocation: { ...revocation, openReason, due, incompleteAnnounced: true } };

@@ -1,4 +1,14 @@
-import type { AllocationRecord, Business, Change, Conclusion, Intent, Policy, ShareRequest, SharedWaba, Waba } from "./business.ts";
+import type {
+  AllocationRecord,
+  Business,
+  Change,
+  Conclusion,
+  Intent,
+  Policy,
+  ShareRequest,
+  SharedWaba,
+  Waba,
+} from "./business.ts";
 import {
   dueIn,
   isRevoked,
@@ -49,16 +59,21 @@ export function decideShare(facts: ShareFacts, policy: Policy): ShareDecision {
   if (isSharing(waba) && waba.intent !== undefined) {
     if (facts.probed !== true) return { kind: "probe" };
     if (waba.request.commandId === request.commandId) return { kind: "on-item" };
-    return { kind: "wait", until: waba.due?.nextAt ?? now + lookDelayMs(0, policy.settleWindowMs) };
+    return waitUntil(facts, waba.due?.nextAt ?? now + lookDelayMs(0, policy.settleWindowMs));
   }
 
   const revoked = decideAgainstRevocation(facts, policy);
   if (revoked !== undefined) return revoked;
 
-  if (isShared(waba)) {
+  // What was once shared keeps its line and currency, also after a revocation: Meta cannot change either on a WABA.
+  if (waba?.allocationId !== undefined) {
     if (waba.creditLineId !== policy.creditLineId) return { kind: "refuse", reason: "line_conflict" };
     if (waba.currency !== request.currency) return { kind: "refuse", reason: "currency_conflict" };
-    return { kind: "conclude" };
+  }
+  if (isShared(waba)) return { kind: "conclude" };
+  // A look has answered this very command with what Meta said of it: only a new command tries anew (T2).
+  if (isSharing(waba) && waba.request.commandId === request.commandId && isRefusal(waba.lastFailure)) {
+    return { kind: "refuse", reason: waba.lastFailure.reason };
   }
 
   if (request.businessId !== undefined && request.businessId !== business.businessId) {
@@ -101,7 +116,8 @@ export function decideShare(facts: ShareFacts, policy: Policy): ShareDecision {
   return { kind: "attempt" };
 }
 
-function decideAgainstRevocation({ now, request, business }: ShareFacts, policy: Policy): ShareDecision | undefined {
+function decideAgainstRevocation(facts: ShareFacts, policy: Policy): ShareDecision | undefined {
+  const { now, request, business } = facts;
   const { revocation } = business;
   if (revocation === undefined || revocation.state === "held") return undefined;
   const settledAt = (revocation.doneAt ?? now) + policy.settleWindowMs;
@@ -109,17 +125,25 @@ function decideAgainstRevocation({ now, request, business }: ShareFacts, policy:
 
   // Within the skew the revocation wins (T1). Nothing that may still happen makes such a share acceptable: no need to wait.
   if (request.requestedAt <= revocation.requestedAt + policy.clockSkewMs) {
-    const demandsFlag = revocation.state !== "nothing" && isLastWord(business, policy) && !request.reshareAfterRevocation;
+    const demandsFlag =
+      revocation.state !== "nothing" && isLastWord(business, policy) && !request.reshareAfterRevocation;
     return { kind: "refuse", reason: demandsFlag ? "business_revoked" : "superseded" };
   }
   if (unsettled) {
     const openUntil = now + lookDelayMs(business.waiting[request.wabaId]?.due.looks ?? 0, policy.settleWindowMs);
-    return { kind: "wait", until: revocation.state === "open" ? openUntil : settledAt };
+    return waitUntil(facts, revocation.state === "open" ? openUntil : settledAt);
   }
   if (isRevoked(business, policy.clockSkewMs) && !request.reshareAfterRevocation) {
     return { kind: "refuse", reason: "business_revoked" };
   }
   return undefined;
+}
+
+/** An item that is full takes no new entry, so that a revocation can always be written (I12). */
+function waitUntil({ request, business, full }: ShareFacts, until: number): ShareDecision {
+  if (full === true && business.waiting[request.wabaId] === undefined)
+    return { kind: "block", reason: "business_full" };
+  return { kind: "wait", until };
 }
 
 function isLastWord(business: Business, policy: Policy): boolean {
@@ -148,10 +172,7 @@ export function intendShare(facts: ShareFacts, intent: Intent, policy: Policy): 
     due: dueIn(request, intent.sendDeadline + lookDelayMs(0, policy.settleWindowMs)),
   };
   const next = withWaba(withoutWaiting(listed, request.wabaId), request.wabaId, waba);
-  if (business.revocation !== undefined && request.reshareAfterRevocation) {
-    next.reshare = { commandId: request.commandId, requestedAt: request.requestedAt };
-  }
-  return { business: next, events: [], conclusions: [] };
+  return { business: withReshare(next, request), events: [], conclusions: [] };
 }
 
 /** What became of the POST, as the sender knows it. */
@@ -255,14 +276,17 @@ export function adoptShare(facts: ShareFacts, record: RecordReading, policy: Pol
     due: dueIn(request, now + (policy.verifyGraceMs[0] ?? 0)),
   };
   const next = withWaba(withoutWaiting(listed, request.wabaId), request.wabaId, shared);
-  if (business.revocation !== undefined && request.reshareAfterRevocation) {
-    next.reshare = { commandId: request.commandId, requestedAt: request.requestedAt };
-  }
   const event: EventDraft = {
     ...shareEvent("Share Accepted", business.businessId, shared, business.wabas[request.wabaId]?.status),
     reason: "adopted",
   };
-  return { business: next, events: [], conclusions: [{ request, outcome: "done", event }] };
+  return { business: withReshare(next, request), events: [], conclusions: [{ request, outcome: "done", event }] };
+}
+
+/** Remembers the newest flagged share, also before any revocation: an older revoke that arrives later yields to it (R2, H6b). */
+function withReshare(business: Business, { commandId, requestedAt, reshareAfterRevocation }: ShareRequest): Business {
+  const newest = business.reshare === undefined || requestedAt > business.reshare.requestedAt;
+  return reshareAfterRevocation && newest ? { ...business, reshare: { commandId, requestedAt } } : business;
 }
 
 /** Parks a share on the item until the revocation or the attempt before it is settled. A newer share takes an older one's place. */
@@ -287,7 +311,7 @@ export function concludeShare({ business, request }: ShareFacts): Change {
     commandId: request.commandId,
   };
   return {
-    business: withoutOwnWaiting(business, request),
+    business: withReshare(withoutOwnWaiting(business, request), request),
     events: [],
     conclusions: [{ request, outcome: "done", event }],
   };
@@ -342,7 +366,11 @@ export function answerRevoked(business: Business, wabaId: string): Change | unde
     reason: "business_revoked",
     status: waba.status,
   };
-  return { business: next, events: [], conclusions: [{ request, outcome: "refused", reason: "business_revoked", event }] };
+  return {
+    business: next,
+    events: [],
+    conclusions: [{ request, outcome: "refused", reason: "business_revoked", event }],
+  };
 }
 
 function withoutOwnWaiting(business: Business, request: ShareRequest): Business {
@@ -365,7 +393,9 @@ export function judgeProbe(business: Business, wabaId: string, probe: Probe, pol
   const waba = business.wabas[wabaId];
   if (!isSharing(waba) || waba.intent === undefined) throw new Error(`WABA ${wabaId} has no attempt to look at`);
   const { intent } = waba;
-  const record = fundingRecord(business.businessId, probe.funding, probe.estate.records);
+  // A record of another line of ours is not what this POST made (H27m).
+  const sameLine = probe.estate.records.filter((one) => one.creditLineId === waba.creditLineId);
+  const record = fundingRecord(business.businessId, probe.funding, sameLine);
   if (record !== undefined) return { kind: "applied", record };
 
   const afterWindow = probe.startedAt > windowEnd(intent, policy.settleWindowMs);
@@ -374,10 +404,12 @@ export function judgeProbe(business: Business, wabaId: string, probe: Probe, pol
   if (intent.attempt > 1) return { kind: "in-doubt" };
   // Meta's error named a fault of the command, and two looks say that nothing came of it: that is a refusal, not a doubt.
   const { failure } = intent;
-  if (failure?.reason === "refused_by_meta" || failure?.reason === "same_business") {
-    return { kind: "refused", reason: failure.reason, failure };
-  }
+  if (isRefusal(failure)) return { kind: "refused", reason: failure.reason, failure };
   return { kind: policy.secondPost === "auto" ? "second-post" : "in-doubt" };
+}
+
+function isRefusal(failure: Failure | undefined): failure is Failure & { reason: "refused_by_meta" | "same_business" } {
+  return failure?.reason === "refused_by_meta" || failure?.reason === "same_business";
 }
 
 /** E7 readable and empty, and no live record at Meta that nothing but the lost POST would explain. */
@@ -484,12 +516,16 @@ export function recordLateAnswer(
     }
     const settled = revocation.state === "done" || revocation.state === "nothing";
     if (settled && answer.seen === "deleted") return changeTo(next);
+    // After a revocation of nothing a share needs no flag; what is shared since is a later share all the same (H7c).
+    const sharedSince = Object.values(business.wabas).some((one) => isShared(one) || isSharing(one));
     const resharedLater =
-      business.reshare !== undefined && business.reshare.requestedAt > revocation.requestedAt + policy.clockSkewMs;
+      sharedSince ||
+      (business.reshare !== undefined && business.reshare.requestedAt > revocation.requestedAt + policy.clockSkewMs);
     if (settled && !resharedLater) {
       const { doneAt: _over, incompleteAnnounced: _said, ...rest } = revocation;
       const reopened: Business = { ...next, revocation: { ...rest, state: "open", due } };
-      const marked = waba?.status === "revoked" ? withWaba(reopened, request.wabaId, { ...waba, status: "revoking" }) : reopened;
+      const marked =
+        waba?.status === "revoked" ? withWaba(reopened, request.wabaId, { ...waba, status: "revoking" }) : reopened;
       return { ...changeTo(marked), events: [{ ...base, detailType: "Revocation Started", reason: "late_record" }] };
     }
   }

@@ -1,4 +1,13 @@
-import type { Business, Change, Conclusion, Evidence, Policy, SharedStatus, SharedWaba, VerifyRequest } from "./business.ts";
+import type {
+  Business,
+  Change,
+  Conclusion,
+  Evidence,
+  Policy,
+  SharedStatus,
+  SharedWaba,
+  VerifyRequest,
+} from "./business.ts";
 import { dueIn, isShared, isSharing, lookDelayMs, withWaba } from "./business.ts";
 import { startOfNextMonth } from "./calendar.ts";
 import type { EventDraft } from "./events.ts";
@@ -29,7 +38,8 @@ export type ProofVerdict = { kind: "equal" } | { kind: "unequal" } | { kind: "un
 
 /** Only two complete readings are a verdict: a failed read or an omitted field proves nothing (V2). */
 export function judgeProof(businessId: string, { record, funding }: Proof): ProofVerdict {
-  if (!funding.known) return { kind: "unknown", ...(funding.failure === undefined ? {} : { failure: funding.failure }) };
+  if (!funding.known)
+    return { kind: "unknown", ...(funding.failure === undefined ? {} : { failure: funding.failure }) };
   if (fundingRecord(businessId, funding, [record]) !== undefined) return { kind: "equal" };
   if (record.seen === "deleted") return { kind: "unequal" };
   const complete =
@@ -77,13 +87,22 @@ export function recordProof(
     return { kind: "write", change: become("verified", known, waba, evidence, request) };
   }
 
+  const switchesAt = waba.pendingUntil ?? (waba.request.partnerSwitch ? startOfNextMonth(now) : undefined);
+  if (waba.status === "pending" && switchesAt !== undefined && now < switchesAt) {
+    return {
+      kind: "write",
+      change: become("pending", known, { ...waba, pendingUntil: switchesAt }, evidence, request),
+    };
+  }
+  // A command's look in the middle of the grace is not one of the grace's own: it must not use them up (V2).
+  if (request !== undefined && waba.due !== undefined && now < waba.due.nextAt) {
+    const own = request.commandId === waba.due.request.commandId;
+    const change = { business: withWaba(known, wabaId, { ...waba, evidence }), events: [], conclusions: [] };
+    return { kind: own ? "write" : "write-then-later", change };
+  }
   const looks = (waba.due?.looks ?? 0) + 1;
   // Taking `verified` back needs two looks, however short the configured grace is.
   const graceLooks = Math.max(policy.verifyGraceMs.length, 2);
-  const switchesAt = waba.pendingUntil ?? (waba.request.partnerSwitch ? startOfNextMonth(now) : undefined);
-  if (waba.status === "pending" && switchesAt !== undefined && now < switchesAt) {
-    return { kind: "write", change: become("pending", known, { ...waba, pendingUntil: switchesAt }, evidence, request) };
-  }
   if (looks < graceLooks) {
     const delayMs = policy.verifyGraceMs[Math.min(looks, policy.verifyGraceMs.length - 1)] ?? 0;
     const owner = waba.due?.request ?? request ?? waba.request;
@@ -93,7 +112,10 @@ export function recordProof(
     return { kind: own ? "write" : "write-then-later", change };
   }
   if (switchesAt !== undefined && now < switchesAt) {
-    return { kind: "write", change: become("pending", known, { ...waba, pendingUntil: switchesAt }, evidence, request) };
+    return {
+      kind: "write",
+      change: become("pending", known, { ...waba, pendingUntil: switchesAt }, evidence, request),
+    };
   }
   return { kind: "write", change: become("mismatched", known, waba, evidence, request) };
 }
@@ -118,7 +140,8 @@ function become(
   const event = shareEvent(statusEvent(status), business.businessId, next, waba.status);
   const conclusions: Conclusion[] = [];
   const events: EventDraft[] = [];
-  if (due?.request.type === "share" && waba.status !== status) events.push({ ...event, commandId: due.request.commandId });
+  if (due?.request.type === "share" && waba.status !== status)
+    events.push({ ...event, commandId: due.request.commandId });
   for (const verify of verifiesOf(due?.request, request)) {
     conclusions.push({ request: verify, outcome: "done", event: { ...event, commandId: verify.commandId } });
   }
@@ -142,16 +165,16 @@ export function postponeLook(
 ): Change {
   const waba = business.wabas[wabaId];
   if (!isShared(waba) || waba.due === undefined) throw new Error(`WABA ${wabaId} has no look to postpone`);
-  const due = { ...waba.due, sweeps: waba.due.sweeps + 1, nextAt: now + lookDelayMs(waba.due.sweeps + 4, policy.settleWindowMs) };
+  const due = {
+    ...waba.due,
+    sweeps: waba.due.sweeps + 1,
+    nextAt: now + lookDelayMs(waba.due.sweeps + 4, policy.settleWindowMs),
+  };
   const next: SharedWaba = { ...waba, due, ...(failure === undefined ? {} : { lastFailure: failure }) };
   return { business: withWaba(business, wabaId, next), events: [], conclusions: [] };
 }
 
-export function refuseVerify(
-  business: Business | undefined,
-  request: VerifyRequest,
-  reason: RefuseReason,
-): Conclusion {
+export function refuseVerify(business: Business | undefined, request: VerifyRequest, reason: RefuseReason): Conclusion {
   const waba = business?.wabas[request.wabaId];
   return {
     request,

@@ -65,7 +65,13 @@ const pageSchema = z.object({
   ),
 });
 /** Meta documents both a list and a bare object; an empty answer is an empty list. */
-const listSchema = z.union([pageSchema, z.pipe(listedSchema, z.transform((one) => ({ data: [one], paging: undefined })))]);
+const listSchema = z.union([
+  pageSchema,
+  z.pipe(
+    listedSchema,
+    z.transform((one) => ({ data: [one], paging: undefined })),
+  ),
+]);
 
 const sharedSchema = z.object({ allocation_config_id: metaId, waba_id: z.optional(metaId) });
 const successSchema = z.object({ success: z.literal(true) });
@@ -110,7 +116,11 @@ export function createGraph(deps: { transport: Transport; tokens: Tokens; now: (
         const seen = reply.failure.class === "missing" ? "missing" : "unreadable";
         return { ...about, readAt, seen, failure: storedFailure(reply.failure) };
       }
-      const { receiving_business: business, receiving_credential: credential, request_status: status } = reply.value.found;
+      const {
+        receiving_business: business,
+        receiving_credential: credential,
+        request_status: status,
+      } = reply.value.found;
       const statusFailure = reply.value.failures["request_status"];
       return {
         ...about,
@@ -251,12 +261,22 @@ export function createGraph(deps: { transport: Transport; tokens: Tokens; now: (
       return { ok: true, value: await source.read() };
     } catch (error) {
       const name = error instanceof Error ? error.name : "unknown error";
-      const failure: GraphFailure = { at: now(), class: "token_dead", reason: "token_dead", message: `secret: ${name}` };
+      const failure: GraphFailure = {
+        at: now(),
+        class: "token_dead",
+        reason: "token_dead",
+        message: `secret: ${name}`,
+      };
       return { ok: false, failure };
     }
   }
 
-  async function listPages(creditLineId: string, businessId: string, fields: string, signal: AbortSignal): Promise<Read<Listed[]>> {
+  async function listPages(
+    creditLineId: string,
+    businessId: string,
+    fields: string,
+    signal: AbortSignal,
+  ): Promise<Read<Listed[]>> {
     const listed: Listed[] = [];
     const cursors = new Set<string>();
     let after: string | undefined;

@@ -46,7 +46,12 @@ const subcodeClasses: readonly { code?: number; subcode: number; class: GraphErr
 ];
 
 /** Classes that Meta answers before any effect: only these may close the intent of a first attempt (S5). */
-export const noEffectClasses: ReadonlySet<GraphErrorClass> = new Set(["throttled", "token_dead", "permission", "policy"]);
+export const noEffectClasses: ReadonlySet<GraphErrorClass> = new Set([
+  "throttled",
+  "token_dead",
+  "permission",
+  "policy",
+]);
 
 const classReasons: Record<GraphErrorClass, Reason> = {
   throttled: "meta_unavailable",
@@ -83,7 +88,9 @@ export function classify(status: number, body: unknown, at: number): GraphFailur
     ...(fbtraceId === undefined ? {} : { fbtraceId }),
     ...(message === undefined ? {} : { message: message.slice(0, 500) }),
   };
-  const bySubcode = subcodeClasses.find((row) => row.subcode === subcode && (row.code === undefined || row.code === code));
+  const bySubcode = subcodeClasses.find(
+    (row) => row.subcode === subcode && (row.code === undefined || row.code === code),
+  );
   if (bySubcode !== undefined) return failureOf(bySubcode.class, about);
   const byCode = codeClasses.find((row) => code >= row.from && code <= (row.to ?? row.from));
   if (byCode !== undefined && isTransient !== true) return failureOf(byCode.class, about);

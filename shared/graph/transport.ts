@@ -2,6 +2,7 @@ import * as http from "node:http";
 import * as https from "node:https";
 import * as net from "node:net";
 import * as tls from "node:tls";
+import { countGraphCall } from "./call-count.ts";
 
 export type GraphRequest = {
   method: "GET" | "POST" | "DELETE";
@@ -109,6 +110,7 @@ async function connect(target: {
 const answerBytesMax = 5 * 1024 * 1024;
 
 async function exchange(request: http.ClientRequest): Promise<GraphAnswer> {
+  countGraphCall();
   const { promise, resolve } = Promise.withResolvers<GraphAnswer>();
   let complete = false;
   function fail(error: unknown): void {

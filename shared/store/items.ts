@@ -1,5 +1,13 @@
 import * as z from "zod/mini";
-import type { AllocationRecord, Business, Revocation, RevokeRequest, ShareRequest, VerifyRequest, Waba } from "../domain/business.ts";
+import type {
+  AllocationRecord,
+  Business,
+  Revocation,
+  RevokeRequest,
+  ShareRequest,
+  VerifyRequest,
+  Waba,
+} from "../domain/business.ts";
 import { revokeReasons } from "../domain/business.ts";
 import { detailTypes, type RecordedEvent } from "../domain/events.ts";
 import { reasonClasses, type Failure, type Reason } from "../domain/reasons.ts";
@@ -128,9 +136,7 @@ const revocationSchema = z.object({
   startedAt: time,
   doneAt: z.optional(time),
   joined: z.array(revokeRequestSchema),
-  openReason: z.optional(
-    z.custom<NonNullable<Revocation["openReason"]>>((value) => typeof value === "string"),
-  ),
+  openReason: z.optional(z.custom<NonNullable<Revocation["openReason"]>>((value) => typeof value === "string")),
   incompleteAnnounced: z.optional(z.literal(true)),
   due: z.optional(dueSchema),
 }) satisfies z.ZodMiniType<Revocation>;
@@ -170,9 +176,7 @@ export const pointerSchema = z.object({
   wabaId: text,
   businessId: z.optional(text),
   version: z.number(),
-  pendingRevoke: z.optional(
-    z.object({ requests: z.array(revokeRequestSchema), since: time, due: dueSchema }),
-  ),
+  pendingRevoke: z.optional(z.object({ requests: z.array(revokeRequestSchema), since: time, due: dueSchema })),
 });
 
 export type Pointer = z.output<typeof pointerSchema>;

@@ -31,10 +31,16 @@ export type StateStore = {
   settle(loaded: Business, settlement: Settlement, now: number): Promise<Written>;
   /** Records an outcome that changes no business. */
   conclude(conclusion: Conclusion, now: number): Promise<CommandRecord>;
-  /** Records a body that is no command, under its hash (H22). Answers whether it was recorded now. */
-  reject(rejection: Rejection, now: number): Promise<void>;
+  /** Records a body that is no command, under its hash (H22), once. Answers the event of the first time when it was there before. */
+  reject(rejection: Rejection, now: number): Promise<RecordedEvent | undefined>;
   /** Records why a command could not go on; announces it once, when `announce` is set. */
-  block(request: Request, failure: Failure, announce: boolean, businessId: string | undefined, now: number): Promise<void>;
+  block(
+    request: Request,
+    failure: Failure,
+    announce: boolean,
+    businessId: string | undefined,
+    now: number,
+  ): Promise<void>;
 
   /** Stores the owner, once. A pending revoke stops it (R1) unless `overPendingRevoke`. Answers the pointer as it stands. */
   claimOwner(wabaId: string, businessId: string, options: { overPendingRevoke: boolean }): Promise<Pointer>;
@@ -181,40 +187,14 @@ export function createStateStore(deps: {
         events: [event],
       };
       const item = toItem({ ...row, pk: keys.command(`sha256:${hash}`) });
-      await putUnless(item, "attribute_not_exists(pk)");
+      if (await putUnless(item, "attribute_not_exists(pk)")) return undefined;
+      const before = await load(keys.command(`sha256:${hash}`));
+      return before === undefined ? undefined : commandSchema.parse(before).event;
     },
 
     async block(request, failure, announce, businessId, now) {
-      const row = await load(keys.command(request.commandId));
-      const known = row === undefined ? undefined : commandSchema.parse(row);
-      if (known?.outcome !== undefined || (known !== undefined && known.hash !== request.hash)) return;
-      const transitionId = newId();
-      const announcing = announce && known?.blockedAnnounced !== true;
-      const event = recordEvent(
-        {
-          detailType: "Command Blocked",
-          commandId: request.commandId,
-          ...(request.wabaId === undefined ? {} : { wabaId: request.wabaId }),
-          ...(businessId === undefined ? {} : { businessId }),
-          reason: failure.reason,
-        },
-        transitionId,
-        0,
-        now,
-      );
-      const version = (known?.version ?? 0) + 1;
-      const item = toItem({
-        ...commandRow({ ...subject(request), businessId }, transitionId, version, now),
-        attempts: (known?.attempts ?? 0) + 1,
-        reason: failure.reason,
-        failure,
-        ...(announce || known?.blockedAnnounced === true ? { blockedAnnounced: true } : {}),
-        events: announcing ? [event] : [],
-      });
-      // A neighbour that wrote meanwhile counted its own failure or concluded the command: either is as good as this.
-      await putUnless(item, known === undefined ? "attribute_not_exists(pk)" : "version = :version", {
-        ":version": known?.version,
-      });
+      // Lost to a neighbour that counted its own failure: it may not be the one that announces, so this one counts on top.
+      while (!(await tryBlock(request, failure, announce, businessId, now)));
     },
 
     async claimOwner(wabaId, businessId, { overPendingRevoke }) {
@@ -224,7 +204,8 @@ export function createStateStore(deps: {
           new UpdateItemCommand({
             TableName,
             Key: marshall({ pk: keys.waba(wabaId) }),
-            UpdateExpression: "SET wabaId = :waba, businessId = :business, version = if_not_exists(version, :zero) + :one",
+            UpdateExpression:
+              "SET wabaId = :waba, businessId = :business, version = if_not_exists(version, :zero) + :one",
             ConditionExpression: overPendingRevoke ? condition : `${condition} AND attribute_not_exists(pendingRevoke)`,
             ExpressionAttributeValues: marshall({ ":waba": wabaId, ":business": businessId, ":zero": 0, ":one": 1 }),
             ReturnValues: "ALL_NEW",
@@ -261,6 +242,45 @@ export function createStateStore(deps: {
       await putUnless(item, "attribute_not_exists(pk) OR blockedUntil < :until", { ":until": blockedUntil });
     },
   };
+
+  /** Answers false when another write came in between. */
+  async function tryBlock(
+    request: Request,
+    failure: Failure,
+    announce: boolean,
+    businessId: string | undefined,
+    now: number,
+  ): Promise<boolean> {
+    const row = await load(keys.command(request.commandId));
+    const known = row === undefined ? undefined : commandSchema.parse(row);
+    if (known?.outcome !== undefined || (known !== undefined && known.hash !== request.hash)) return true;
+    const transitionId = newId();
+    const announcing = announce && known?.blockedAnnounced !== true;
+    const event = recordEvent(
+      {
+        detailType: "Command Blocked",
+        commandId: request.commandId,
+        ...(request.wabaId === undefined ? {} : { wabaId: request.wabaId }),
+        ...(businessId === undefined ? {} : { businessId }),
+        reason: failure.reason,
+      },
+      transitionId,
+      0,
+      now,
+    );
+    const version = (known?.version ?? 0) + 1;
+    const item = toItem({
+      ...commandRow({ ...subject(request), businessId }, transitionId, version, now),
+      attempts: (known?.attempts ?? 0) + 1,
+      reason: failure.reason,
+      failure,
+      ...(announce || known?.blockedAnnounced === true ? { blockedAnnounced: true } : {}),
+      events: announcing ? [event] : [],
+    });
+    return putUnless(item, known === undefined ? "attribute_not_exists(pk)" : "version = :version", {
+      ":version": known?.version,
+    });
+  }
 
   /** One item alone, or with the commands it concludes in one transaction: state and outcome are recorded together or not at all. */
   async function write(
@@ -308,7 +328,12 @@ export function createStateStore(deps: {
     };
   }
 
-  async function putConcluded(concluded: Concluded, id: string, now: number, announce: boolean): Promise<CommandRecord> {
+  async function putConcluded(
+    concluded: Concluded,
+    id: string,
+    now: number,
+    announce: boolean,
+  ): Promise<CommandRecord> {
     const put = concludedPut(concluded, id, now, announce);
     try {
       await client.send(new PutItemCommand(put));
@@ -415,4 +440,3 @@ function lostItem(
   if (rows.some((one) => one.Code === "ConditionalCheckFailed")) return { item: undefined, commandInTheWay: true };
   return undefined;
 }
-

@@ -1,0 +1,163 @@
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import * as z from "zod";
+import type { StageConfig } from "../config.ts";
+import { localStage, parseStageConfig, readStageConfig, systemTokenSecretName } from "../config.ts";
+import { synthesizeStage } from "../synth.ts";
+import type { LocalAws } from "./aws/local-aws.ts";
+import { startLocalAws } from "./aws/local-aws.ts";
+import type { MetaStandIn } from "./meta/meta-server.ts";
+import { startMetaStandIn } from "./meta/meta-server.ts";
+import type { World, WorldInput } from "./meta/meta-world.ts";
+import { readWorld } from "./meta/meta-world.ts";
+import { sampleWabaIds, sampleWorld } from "./sample/world.ts";
+
+export type LocalStackOptions = {
+  port?: number;
+  /** JSON of design.md §9, laid over the stage `local`. */
+  stageConfigFile?: string;
+  /** JSON, secret name → value. */
+  secretsFile?: string;
+  /** What Meta knows; the sample world unless given. */
+  worldFile?: string;
+  /** Another Graph server in place of the stand-in. */
+  graphUrl?: string;
+  /** A Graph server that is not on this machine is refused unless allowed: it would be sent the token. */
+  allowRemoteGraph?: boolean;
+  dataDirectory?: string;
+  /** One line of a function's output. */
+  onLog?: (line: string) => void;
+};
+
+export type LocalStack = {
+  config: StageConfig;
+  aws: LocalAws;
+  /** Undefined with `graphUrl`. */
+  meta: MetaStandIn | undefined;
+  /** What others need to drive it (design.md §10). */
+  about: LocalStackAbout;
+  close(): Promise<void>;
+};
+
+export type LocalStackAbout = {
+  endpoint: string;
+  graphUrl: string;
+  queues: Record<"share" | "verify" | "revoke", string>;
+  deadLetterQueues: Record<"share" | "verify" | "revoke", string>;
+  tables: { state: string; audit: string };
+  eventBus: string;
+  secrets: { systemToken: string; businessTokenPrefix: string };
+  sampleWabaIds: string[];
+};
+
+/**
+ * Synthesizes the stage and runs what the template says, with the stand-in for Meta beside it.
+ * @throws Error that says what is wrong with a file or an option, or what could not be started.
+ */
+export async function startLocalStack(options: LocalStackOptions): Promise<LocalStack> {
+  if (options.graphUrl !== undefined && options.allowRemoteGraph !== true && !isLoopback(options.graphUrl)) {
+    throw new Error(
+      `--graph-url ${options.graphUrl} is not on this machine: it would be sent the token (--allow-remote-graph)`,
+    );
+  }
+  const world = options.worldFile === undefined ? undefined : readWorld(options.worldFile);
+  const secrets = options.secretsFile === undefined ? {} : readSecrets(options.secretsFile);
+  const base =
+    options.stageConfigFile === undefined ? localConfig() : readStageConfig(options.stageConfigFile, localStage);
+  if (base.stage !== "local") throw new Error(`${options.stageConfigFile ?? ""} must leave "stage" at "local"`);
+
+  const clock = clockOffset();
+  const cleanUps: (() => unknown)[] = [];
+  async function close(): Promise<void> {
+    for (let cleanUp = cleanUps.pop(); cleanUp !== undefined; cleanUp = cleanUps.pop()) await cleanUp();
+  }
+  try {
+    const meta =
+      options.graphUrl === undefined
+        ? await startMetaStandIn({ world: world ?? sampleWorld, now: () => Date.now() + clock.offsetMs })
+        : undefined;
+    if (meta !== undefined) cleanUps.push(() => meta.close());
+    const graphUrl = meta?.url ?? options.graphUrl ?? "";
+    const config = parseStageConfig({ ...base, graphApiBaseUrl: graphUrl }, "--graph-url");
+
+    const templateDirectory = mkdtempSync(path.join(tmpdir(), "credit-lines-"));
+    cleanUps.push(() => rmSync(templateDirectory, { recursive: true, force: true }));
+    await synthesizeStage(config, templateDirectory);
+
+    const systemToken = systemTokenSecretName(config.stage);
+    const aws = await startLocalAws({
+      templateDirectory,
+      secrets: { ...defaultSecrets(systemToken, world ?? sampleWorld), ...secrets },
+      environment: clock.environment,
+      ...defined({ port: options.port, dataDirectory: options.dataDirectory, onLog: options.onLog }),
+    });
+    cleanUps.push(aws.close);
+    return { config, aws, meta, about: describe(aws, graphUrl, config, world), close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+function describe(aws: LocalAws, graphUrl: string, config: StageConfig, world: World | undefined): LocalStackAbout {
+  function output(name: string): string {
+    const value = aws.outputs[name];
+    if (value === undefined) throw new Error(`The stack has no output ${name}`);
+    return value;
+  }
+  const funded = new Set(world?.allocations.flatMap((allocation) => allocation.wabaIds));
+  const open = world?.wabas.filter(
+    (waba) => waba.sharedWithPartner && waba.primaryFundingId === null && !funded.has(waba.id),
+  );
+  return {
+    endpoint: aws.endpoint,
+    graphUrl,
+    queues: { share: output("ShareQueueUrl"), verify: output("VerifyQueueUrl"), revoke: output("RevokeQueueUrl") },
+    deadLetterQueues: {
+      share: output("ShareDeadLetterQueueUrl"),
+      verify: output("VerifyDeadLetterQueueUrl"),
+      revoke: output("RevokeDeadLetterQueueUrl"),
+    },
+    tables: { state: output("StateTableName"), audit: output("AuditTableName") },
+    eventBus: output("EventBusName"),
+    secrets: { systemToken: output("SystemTokenSecretName"), businessTokenPrefix: config.businessTokenSecretPrefix },
+    sampleWabaIds: open === undefined ? sampleWabaIds : open.slice(0, 20).map((waba) => waba.id),
+  };
+}
+
+function localConfig(): StageConfig {
+  return parseStageConfig(localStage, "infra/config.ts");
+}
+
+/** The system token is the world's own, unless a secrets file says otherwise. */
+function defaultSecrets(systemToken: string, world: WorldInput): Record<string, string> {
+  const token = world.tokens?.find((one) => one.kind === "system");
+  return token === undefined ? {} : { [systemToken]: token.value };
+}
+
+function readSecrets(file: string): Record<string, string> {
+  try {
+    return z.record(z.string(), z.string()).parse(JSON.parse(readFileSync(file, "utf8")));
+  } catch {
+    // The parser's own message would quote the file.
+    throw new Error(`Cannot read the secrets ${file}: it must be a JSON object of secret name → value`);
+  }
+}
+
+/** The whole stack may run ahead of the real time: the functions honour it in this stage only, the stand-in with them. */
+function clockOffset(): { offsetMs: number; environment: Record<string, string> } {
+  const text = process.env["CLOCK_OFFSET_MS"];
+  if (text === undefined || text === "") return { offsetMs: 0, environment: {} };
+  if (!/^-?\d+$/.test(text)) throw new Error("CLOCK_OFFSET_MS must be a whole number of milliseconds");
+  return { offsetMs: Number(text), environment: { CLOCK_OFFSET_MS: text } };
+}
+
+function isLoopback(url: string): boolean {
+  const { hostname } = new URL(url);
+  return hostname === "localhost" || hostname === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(hostname);
+}
+
+function defined<T extends object>(value: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.assign({}, ...Object.entries(value).map(([key, one]) => (one === undefined ? {} : { [key]: one })));
+}

@@ -1,0 +1,72 @@
+import { DynamoDBClient, paginateQuery } from "@aws-sdk/client-dynamodb";
+import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type AuditStore, createAuditStore } from "../../../shared/store/audit-store.ts";
+import type { Transition } from "../../../shared/store/items.ts";
+import { type QuietStack, startQuietStack } from "../../support/quiet-stack.ts";
+
+let stack: QuietStack;
+let client: DynamoDBClient;
+let audit: AuditStore;
+
+beforeAll(async () => {
+  stack = await startQuietStack();
+  client = new DynamoDBClient(stack.client);
+  audit = createAuditStore(client, stack.output("AuditTableName"));
+});
+afterAll(async () => {
+  client?.destroy();
+  await stack?.close();
+});
+
+function transitionOf(pk: string, version: number, transitionId = `transition-${version}`): Transition {
+  const event = { detailType: "Share Accepted", eventId: `${transitionId}-0`, occurredAt: 7, wabaId: "120" } as const;
+  return { pk, version, transitionId, changedAt: 7, events: [event] };
+}
+
+async function rowsOf(pk: string): Promise<Record<string, unknown>[]> {
+  const rows: Record<string, unknown>[] = [];
+  const pages = paginateQuery(
+    { client },
+    {
+      TableName: stack.output("AuditTableName"),
+      KeyConditionExpression: "pk = :pk",
+      ExpressionAttributeValues: marshall({ ":pk": pk }),
+    },
+  );
+  for await (const page of pages) rows.push(...(page.Items ?? []).map((item) => unmarshall(item)));
+  return rows;
+}
+
+describe("the audit store", () => {
+  test("keeps one row of a change that is appended twice", async () => {
+    const transition = transitionOf("BUSINESS#1", 3);
+    await audit.append(transition);
+    await audit.append(transition);
+    const { events, changedAt, version } = transition;
+    expect(await rowsOf("BUSINESS#1")).toEqual([
+      { pk: "BUSINESS#1", sk: "000000000003#transition-3", version, changedAt, events },
+    ]);
+  });
+
+  test("lists the changes of an item by their numbers, not by their digits", async () => {
+    for (const version of [10, 2, 1_000_000, 9]) await audit.append(transitionOf("BUSINESS#2", version));
+    expect((await rowsOf("BUSINESS#2")).map(({ version }) => version)).toEqual([2, 9, 10, 1_000_000]);
+  });
+
+  test("keeps both histories of a version that comes again after a restore", async () => {
+    await audit.append(transitionOf("BUSINESS#3", 1, "before"));
+    await audit.append(transitionOf("BUSINESS#3", 1, "after"));
+    expect(await rowsOf("BUSINESS#3")).toHaveLength(2);
+  });
+
+  test("keeps a record that cannot be read whole, once", async () => {
+    const record = { eventID: "1", dynamodb: { SequenceNumber: "42", NewImage: { pk: { S: "BUSINESS#4" } } } };
+    await audit.keepPoison(record, 7);
+    await audit.keepPoison(record, 7);
+    const [row, ...others] = await rowsOf("POISON");
+    expect(others).toEqual([]);
+    expect(row).toMatchObject({ sk: "42", changedAt: 7 });
+    expect(JSON.parse(String(row?.["record"]))).toEqual(record);
+  });
+});

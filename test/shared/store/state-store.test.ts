@@ -1,0 +1,76 @@
+import { randomUUID } from "node:crypto";
+import { DynamoDBClient, GetItemCommand } from "@aws-sdk/client-dynamodb";
+import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
+import { describe, expect, test } from "vitest";
+import { newBusiness } from "../../../shared/domain/business.ts";
+import { createDueIndex } from "../../../shared/store/due-index.ts";
+import { transitionSchema } from "../../../shared/store/items.ts";
+import { createStateStore, isFull } from "../../../shared/store/state-store.ts";
+import { shareRequest } from "../../support/commands.ts";
+import { startQuietStack } from "../../support/quiet-stack.ts";
+import { describeStateStore, type StoreUnderTest } from "./state-store-contract.ts";
+
+const reads: { operation: string; consistent: unknown }[] = [];
+
+describeStateStore("on DynamoDB", async (): Promise<StoreUnderTest> => {
+  let losing = false;
+  const stack = await startQuietStack({
+    onCall: async ({ operation }, proceed) => {
+      const answer = await proceed();
+      if (!losing || !["PutItem", "UpdateItem", "TransactWriteItems"].includes(operation)) return answer;
+      losing = false;
+      throw new Error("The answer is lost");
+    },
+  });
+  const client = new DynamoDBClient(stack.client);
+  client.middlewareStack.add(
+    (next, { commandName }) =>
+      (args) => {
+        if (commandName === "GetItemCommand" || commandName === "QueryCommand") {
+          reads.push({ operation: commandName, consistent: Reflect.get(args.input, "ConsistentRead") });
+        }
+        return next(args);
+      },
+    { step: "initialize" },
+  );
+  const TableName = stack.output("StateTableName");
+  return {
+    store: createStateStore({ client, tableName: TableName, newId: randomUUID }),
+    dueIndex: createDueIndex(client, TableName, "DueIndex"),
+    async transition(pk) {
+      const { Item } = await client.send(new GetItemCommand({ TableName, Key: marshall({ pk }), ConsistentRead: true }));
+      return Item === undefined ? undefined : transitionSchema.parse(unmarshall(Item));
+    },
+    loseNextAnswer: () => {
+      losing = true;
+    },
+    async close() {
+      client.destroy();
+      await stack.close();
+    },
+  };
+});
+
+test("every load of an item is strongly consistent", () => {
+  const loads = reads.filter(({ operation }) => operation === "GetItemCommand");
+  expect(loads.length).toBeGreaterThan(0);
+  expect(loads.filter(({ consistent }) => consistent !== true)).toEqual([]);
+});
+
+describe("isFull", () => {
+  function businessOf(wabaCount: number) {
+    const business = newBusiness("110000000000001", 0);
+    for (let index = 0; index < wabaCount; index += 1) {
+      const request = shareRequest(String(120_000_000_000_000 + index));
+      business.waiting[request.wabaId] = { request, due: { nextAt: 0, looks: 0, sweeps: 0 } };
+    }
+    return business;
+  }
+
+  test("leaves room for a revocation below DynamoDB's 400 KB", () => {
+    const entryBytes = JSON.stringify(businessOf(101)).length - JSON.stringify(businessOf(100)).length;
+    const below = Math.floor((299 * 1024) / entryBytes);
+    expect(isFull(businessOf(below))).toBe(false);
+    expect(isFull(businessOf(below + Math.ceil(2048 / entryBytes)))).toBe(true);
+  });
+});

@@ -1,0 +1,144 @@
+import { readFileSync, writeFileSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import {
+  GetQueueAttributesCommand,
+  ReceiveMessageCommand,
+  SendMessageCommand,
+  SQSClient,
+  type Message,
+} from "@aws-sdk/client-sqs";
+import type { SQSRecord } from "aws-lambda";
+import * as z from "zod";
+import { localStage, parseStageConfig, type StageConfigInput, systemTokenSecretName } from "../../infra/config.ts";
+import type { OnCall } from "../../infra/local/aws/gateway.ts";
+import { startLocalAws } from "../../infra/local/aws/local-aws.ts";
+import { loadStack } from "../../infra/local/aws/stack.ts";
+import { synthesizeStage } from "../../infra/synth.ts";
+
+/**
+ * The stage `local`, as it is synthesized, with nothing that runs by itself: no mapping polls and no schedule fires, so
+ * that a test alone decides when a handler sees what.
+ */
+export async function startQuietStack(
+  options: { config?: Partial<StageConfigInput>; secrets?: Record<string, string>; onCall?: OnCall } = {},
+) {
+  const templateDirectory = mkdtempSync(join(tmpdir(), "quiet-stack-"));
+  const config = parseStageConfig({ ...localStage, ...options.config }, "the test");
+  await synthesizeStage(config, templateDirectory);
+  silence(join(templateDirectory, `credit-lines-${config.stage}.template.json`));
+  const aws = await startLocalAws({
+    templateDirectory,
+    port: 0,
+    secrets: options.secrets ?? {},
+    ...(options.onCall === undefined ? {} : { onCall: options.onCall }),
+  });
+  const { endpoint, outputs } = aws;
+  const client = { endpoint, region: "us-east-1", credentials: { accessKeyId: "test", secretAccessKey: "test" } };
+  const sqs = new SQSClient(client);
+
+  return {
+    ...aws,
+    config,
+    client,
+    systemTokenSecret: systemTokenSecretName(config.stage),
+    output: (name: string) => required(outputs[name], `the output ${name}`),
+
+    /** What Lambda would put into the environment of a function: the template's variables and where AWS is. */
+    environmentOf(name: string): Record<string, string> {
+      const functions = loadStack(templateDirectory, endpoint).each("AWS::Lambda::Function", functionSchema, []);
+      const found = functions.find(({ properties }) => properties.Handler === `${name}/handler.handler`);
+      const { Variables } = required(found, `the function ${name}`).properties.Environment;
+      return {
+        ...Variables,
+        AWS_ENDPOINT_URL: endpoint,
+        AWS_REGION: client.region,
+        AWS_ACCESS_KEY_ID: "test",
+        AWS_SECRET_ACCESS_KEY: "test",
+      };
+    },
+
+    send: (url: string, body: string) => sqs.send(new SendMessageCommand({ QueueUrl: url, MessageBody: body })),
+
+    /** What the queue holds now, and what becomes visible within `waitSeconds`; each message is taken for good. */
+    async take(url: string, waitSeconds = 0): Promise<Message[]> {
+      const { Messages } = await sqs.send(
+        new ReceiveMessageCommand({
+          QueueUrl: url,
+          MaxNumberOfMessages: 10,
+          WaitTimeSeconds: waitSeconds,
+          VisibilityTimeout: 43_200,
+          MessageAttributeNames: ["All"],
+          MessageSystemAttributeNames: ["All"],
+        }),
+      );
+      return Messages ?? [];
+    },
+
+    async counts(url: string): Promise<{ visible: number; delayed: number }> {
+      const { Attributes } = await sqs.send(new GetQueueAttributesCommand({ QueueUrl: url, AttributeNames: ["All"] }));
+      return {
+        visible: Number(Attributes?.ApproximateNumberOfMessages),
+        delayed: Number(Attributes?.ApproximateNumberOfMessagesDelayed),
+      };
+    },
+
+    async close(): Promise<void> {
+      sqs.destroy();
+      await aws.close();
+      rmSync(templateDirectory, { recursive: true });
+    },
+  };
+}
+
+export type QuietStack = Awaited<ReturnType<typeof startQuietStack>>;
+
+let messagesMade = 0;
+
+/** A message as Lambda hands it to a function. */
+export function sqsRecord(
+  body: unknown,
+  options: { receiveCount?: number; sentAt?: number; attributes?: SQSRecord["messageAttributes"] } = {},
+): SQSRecord {
+  const { receiveCount = 1, sentAt = Date.now(), attributes = {} } = options;
+  messagesMade += 1;
+  return {
+    messageId: `message-${messagesMade}`,
+    receiptHandle: "handle",
+    body: typeof body === "string" ? body : JSON.stringify(body),
+    attributes: {
+      ApproximateReceiveCount: String(receiveCount),
+      SentTimestamp: String(sentAt),
+      SenderId: "producer",
+      ApproximateFirstReceiveTimestamp: String(sentAt),
+    },
+    messageAttributes: attributes,
+    md5OfBody: "",
+    eventSource: "aws:sqs",
+    eventSourceARN: "arn:aws:sqs:us-east-1:000000000000:commands",
+    awsRegion: "us-east-1",
+  };
+}
+
+const functionSchema = z.looseObject({
+  Handler: z.string(),
+  Environment: z.looseObject({ Variables: z.record(z.string(), z.string()) }),
+});
+
+const templateSchema = z.looseObject({
+  Resources: z.record(z.string(), z.looseObject({ Type: z.string(), Properties: z.record(z.string(), z.unknown()) })),
+});
+
+function silence(file: string): void {
+  const template = templateSchema.parse(JSON.parse(readFileSync(file, "utf8")));
+  for (const { Type, Properties } of Object.values(template.Resources)) {
+    if (Type === "AWS::Lambda::EventSourceMapping") Properties["Enabled"] = false;
+    if (Type === "AWS::Scheduler::Schedule") Properties["State"] = "DISABLED";
+  }
+  writeFileSync(file, JSON.stringify(template));
+}
+
+function required<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new Error(`There is no ${what}`);
+  return value;
+}
