@@ -37,6 +37,8 @@ export type LocalStack = {
   meta: MetaStandIn | undefined;
   /** What others need to drive it (design.md §10). */
   about: LocalStackAbout;
+  /** The synthesized stage: its template, and the bundles that the functions run from. */
+  templateDirectory: string;
   close(): Promise<void>;
 };
 
@@ -93,7 +95,7 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
       ...defined({ port: options.port, dataDirectory: options.dataDirectory, onLog: options.onLog }),
     });
     cleanUps.push(aws.close);
-    return { config, aws, meta, about: describe(aws, graphUrl, config, world), close };
+    return { config, aws, meta, about: describe(aws, graphUrl, config, world), templateDirectory, close };
   } catch (error) {
     await close();
     throw error;

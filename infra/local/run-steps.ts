@@ -131,15 +131,16 @@ function judge(sent: readonly Sent[], observation: Observation, stack: LocalStac
   return faults;
 }
 
+/** Every WABA of the table, by id. */
 export function wabasOf({
   businesses,
 }: Observation): Map<string, { businessId: string; waba: Waba; openReason: string | undefined }> {
-  const wabas = businesses.flatMap(({ businessId, wabas, revocation }) =>
+  const found = businesses.flatMap(({ businessId, wabas, revocation }) =>
     Object.entries(wabas).map(
       ([wabaId, waba]) => [wabaId, { businessId, waba, openReason: revocation?.openReason }] as const,
     ),
   );
-  return new Map(wabas);
+  return new Map(found);
 }
 
 /** A row for each command that was sent: how it ended, and what it cost at Meta. */

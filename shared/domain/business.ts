@@ -276,7 +276,7 @@ export function lookDelayMs(looks: number, settleWindowMs: number): number {
 }
 
 /** An entry's due time after a sweep has served it: later each time that no look followed. */
-export function afterSweep(due: Due, now: number, settleWindowMs: number): Due {
+function afterSweep(due: Due, now: number, settleWindowMs: number): Due {
   return { ...due, sweeps: due.sweeps + 1, nextAt: now + lookDelayMs(due.sweeps + 4, settleWindowMs) };
 }
 

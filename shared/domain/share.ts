@@ -15,7 +15,6 @@ import {
   isShared,
   isSharing,
   lookDelayMs,
-  newBusiness,
   windowEnd,
   withoutWaiting,
   withWaba,
@@ -569,9 +568,4 @@ function statusOf(waba: Waba | undefined): { status?: string } {
 
 function changeTo(business: Business): Change {
   return { business, events: [], conclusions: [] };
-}
-
-/** The business as a share finds it: the stored item, or the empty one of a first contact. */
-export function businessOrNew(business: Business | undefined, businessId: string, now: number): Business {
-  return business ?? newBusiness(businessId, now);
 }

@@ -23,7 +23,7 @@ export type Graph = {
   listAllocations(creditLineId: string, businessId: string, signal: AbortSignal): Promise<Read<Listed[]>>;
   /** E2. */
   shareAndAttach(target: ShareTarget, send: Send): Promise<PostOutcome>;
-  /** E9. `definite`: Meta processed it, with success or with an error that says so (R4). */
+  /** E9. `definite`: Meta processed it, with success or with an error that says so (R4). Throws `ThrottledError`: no further one may follow. */
   deleteAllocation(allocationId: string, send: Send): Promise<DeleteOutcome>;
 };
 
@@ -165,6 +165,7 @@ export function createGraph(deps: { transport: Transport; tokens: Tokens; now: (
       const reply = interpret(answer, successSchema, token, tokens.system);
       if (reply.ok) return { kind: "definite", at: now() };
       const { failure } = reply;
+      if (failure.class === "throttled") throw new ThrottledError(regainedAt(answer));
       // "Already revoked" comes as an error (M): processed all the same; E6 decides what it is worth.
       if (failure.class === "rejected" || failure.class === "missing") return { kind: "definite", at: now() };
       const effectless = answer.kind === "not-sent" || noEffectClasses.has(failure.class);
@@ -311,11 +312,9 @@ export function createGraph(deps: { transport: Transport; tokens: Tokens; now: (
       if (parsed.success) return { ok: true, value: parsed.data };
       return { ok: false, failure: unanswered(`HTTP ${answer.status} without the fields asked for`, now()) };
     }
-    const failure = classify(answer.status, answer.body, now());
+    const failure = classify(answer.status, answer.body, token, now());
     if (failure.class === "token_dead") source.forget(token);
-    // Meta repeats a malformed token in its message.
-    const message = failure.message?.replaceAll(token, "[token]").replaceAll(/EAA[A-Za-z0-9]{8,}/g, "[token]");
-    return { ok: false, failure: { ...failure, ...(message === undefined ? {} : { message }) } };
+    return { ok: false, failure };
   }
 
   /** When Meta lets us call again: the longest time its usage headers name. */

@@ -76,8 +76,16 @@ const envelopeSchema = z.object({
 
 export type GraphFailure = Failure & { class: GraphErrorClass };
 
-/** Classifies an answer that is no success. Never throws; what has no envelope is `transient`. */
-export function classify(status: number, body: unknown, at: number): GraphFailure {
+/** Meta repeats a malformed token in its message: the one that was sent, and whatever looks like one, is taken out. */
+function withoutTokens(message: string, token: string): string {
+  return message.replaceAll(token, "[token]").replaceAll(/EAA[A-Za-z0-9]{8,}/g, "[token]");
+}
+
+/**
+ * Classifies an answer that is no success. Never throws; what has no envelope is `transient`.
+ * @param token what the call was made with: no failure repeats it.
+ */
+export function classify(status: number, body: unknown, token: string, at: number): GraphFailure {
   const parsed = envelopeSchema.safeParse(body);
   if (!parsed.success) return failureOf("transient", { at, message: `HTTP ${status} without an error envelope` });
   const { code, error_subcode: subcode, message, fbtrace_id: fbtraceId, is_transient: isTransient } = parsed.data.error;
@@ -86,13 +94,15 @@ export function classify(status: number, body: unknown, at: number): GraphFailur
     code,
     ...(subcode === undefined ? {} : { subcode }),
     ...(fbtraceId === undefined ? {} : { fbtraceId }),
-    ...(message === undefined ? {} : { message: message.slice(0, 500) }),
+    ...(message === undefined ? {} : { message: withoutTokens(message, token).slice(0, 500) }),
   };
   const bySubcode = subcodeClasses.find(
     (row) => row.subcode === subcode && (row.code === undefined || row.code === code),
   );
   if (bySubcode !== undefined) return failureOf(bySubcode.class, about);
   const byCode = codeClasses.find((row) => code >= row.from && code <= (row.to ?? row.from));
+  // Meta may call a throttle transient; it is a reason to stop all the same, never to call again at once.
+  if (byCode?.class === "throttled") return failureOf("throttled", about);
   if (byCode !== undefined && isTransient !== true) return failureOf(byCode.class, about);
   // The default row: a read is tried again; of a POST or DELETE the outcome is unknown.
   return failureOf("transient", about);

@@ -72,7 +72,8 @@ export function createTransport(options: {
       socket.destroy();
       return { kind: "not-sent", message: "the send deadline had passed" };
     }
-    return exchange(http.request({ ...settings, agent: false, createConnection: () => socket }));
+    // Without an agent: any agent, also `false`, would ignore this socket and connect anew, behind the check above.
+    return exchange(http.request({ ...settings, createConnection: () => socket }));
   };
 }
 

@@ -93,19 +93,21 @@ describe("a DynamoDB stream event source mapping", () => {
     await putInOneBatch("stumble", "after-stumble");
     await waitFor(() => expect(followed("after-stumble")).toHaveLength(1));
     const order = details(aws, "followed").map(({ pk }) => String(pk));
-    expect(order.filter((pk) => pk.endsWith("stumble"))).toEqual(["stumble", "after-stumble"]);
+    expect(order.filter((pk) => /^(after-)?stumble$/.test(pk))).toEqual(["stumble", "after-stumble"]);
   });
 
   test("retries from the record that was reported, so that those before it come once", async () => {
     await putInOneBatch("before-reported", "reported", "after-reported");
+    await waitFor(async () => {
+      // What threw is halved; from what was reported on, all that is left is retried, and at last given up, together.
+      expect((await givenUp()).map(({ payload }) => keysOf(payload))).toContainEqual(["reported", "after-reported"]);
+    });
     await put("later");
     await waitFor(() => expect(followed("later")).toHaveLength(1));
     expect(followed("before-reported")).toHaveLength(1);
     const batches = details(aws, "batch").map(({ keys }) => keys);
     expect(batches).toContainEqual(["before-reported", "reported", "after-reported"]);
-    // What threw is halved; from what was reported on, all that is left is retried, and at last given up, together.
     expect(batches).toContainEqual(["reported", "after-reported"]);
-    expect((await givenUp()).map(({ payload }) => keysOf(payload))).toContainEqual(["reported", "after-reported"]);
   });
 });
 

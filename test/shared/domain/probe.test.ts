@@ -1,0 +1,266 @@
+import { describe, expect, test } from "vitest";
+import type { Business, Intent } from "../../../shared/domain/business.ts";
+import { windowEnd } from "../../../shared/domain/business.ts";
+import type { RecordReading } from "../../../shared/domain/readings.ts";
+import type { Probe, ProbeFinding } from "../../../shared/domain/share.ts";
+import { decideShare, judgeProbe, recordLateAnswer, recordProbe } from "../../../shared/domain/share.ts";
+import {
+  allocationId,
+  business,
+  credentialId,
+  deletedRecord,
+  estate,
+  failure,
+  intent,
+  lineId,
+  minuteMs,
+  now,
+  otherAllocationId,
+  otherBusinessId,
+  otherLineId,
+  policy,
+  probe,
+  record,
+  recordReading,
+  settleWindowMs,
+  shareFacts,
+  sharedWaba,
+  shareRequest,
+  sharingWaba,
+  siblingId,
+  wabaId,
+} from "../factories.ts";
+
+const end = windowEnd(intent(), settleWindowMs);
+const lineFunds = { known: true, id: credentialId } as const;
+
+function attempted(made: Partial<Intent> = {}, overrides: Partial<Business> = {}): Business {
+  return business({ wabas: { [wabaId]: sharingWaba({ intent: intent(made) }) }, ...overrides });
+}
+
+function judge(stored: Business, look: Partial<Probe> = {}, secondPost: "auto" | "person" = "auto"): ProbeFinding {
+  return judgeProbe(stored, wabaId, probe(look), { ...policy, secondPost });
+}
+
+function seeing(records: RecordReading[]): Partial<Probe> {
+  return { estate: estate(records) };
+}
+
+describe("a look finds an attempt applied", () => {
+  test("when E7's id is the receiving credential of a live record of this business", () => {
+    const ours = recordReading();
+    expect(judge(attempted(), { funding: lineFunds, ...seeing([ours]) })).toEqual({ kind: "applied", record: ours });
+  });
+
+  test("however late, also after it was announced in doubt", () => {
+    const look = { startedAt: end + minuteMs, funding: lineFunds, ...seeing([recordReading()]) };
+    expect(judge(attempted({ inDoubt: true, attempt: 2 }), look)).toMatchObject({ kind: "applied" });
+  });
+
+  test.each<[string, Partial<RecordReading>]>([
+    ["deleted", { seen: "deleted" }],
+    ["another business's", { receivingBusinessId: otherBusinessId }],
+    ["one with an empty credential", { receivingCredentialId: "" }],
+    ["H27m: on another line of ours", { creditLineId: otherLineId }],
+  ])("but not when that record is %s", (_title, seen) => {
+    const look = { funding: lineFunds, ...seeing([recordReading(seen)]) };
+    expect(judge(attempted(), look)).toEqual({ kind: "cannot-tell" });
+    expect(judge(attempted(), { ...look, startedAt: end + 1 })).toEqual({ kind: "in-doubt" });
+  });
+
+  test("H12c: not by the mere presence of a record in the list", () => {
+    expect(judge(attempted(), seeing([recordReading()]))).toEqual({ kind: "cannot-tell" });
+  });
+});
+
+describe("a look finds an attempt absent", () => {
+  test("when E7 is readable and empty and nothing is listed", () => {
+    expect(judge(attempted())).toEqual({ kind: "absent" });
+  });
+
+  test("H12d: when the only live record was known before the attempt", () => {
+    const stored = attempted({}, { records: { [allocationId]: record({ recordedAt: intent().madeAt }) } });
+    expect(judge(stored, seeing([recordReading()]))).toEqual({ kind: "absent" });
+  });
+
+  test("H12d: when the only live record is a sibling's", () => {
+    const wabas = { [wabaId]: sharingWaba(), [siblingId]: sharedWaba() };
+    const stored = business({ wabas, records: { [allocationId]: record({ recordedAt: now }) } });
+    expect(judge(stored, seeing([recordReading()]))).toEqual({ kind: "absent" });
+  });
+
+  test.each(["deleted", "missing"] as const)("when what is listed is %s", (seen) => {
+    const listed = { [allocationId]: { creditLineId: lineId, deleted: true } };
+    expect(judge(attempted(), { estate: estate([recordReading({ seen })], { listed }) })).toEqual({ kind: "absent" });
+  });
+
+  test("when the live record names another business", () => {
+    expect(judge(attempted(), seeing([recordReading({ receivingBusinessId: otherBusinessId })]))).toEqual({
+      kind: "absent",
+    });
+  });
+});
+
+describe("a look cannot tell", () => {
+  const listedUnread = estate([], { listed: { [allocationId]: { creditLineId: lineId, deleted: false } } });
+
+  test.each<[string, Partial<Probe>]>([
+    ["H9, H27h: E7 cannot be read", { funding: { known: false } }],
+    ["H2a: E7 shows an id that no record of ours explains", { funding: { known: true, id: "699999999999999" } }],
+    ["the list was not read to its end", { estate: estate([], { complete: false }) }],
+    ["H9: a live record appeared that nothing but the POST explains", seeing([recordReading()])],
+    ["a listed record is unreadable", seeing([recordReading({ seen: "unreadable" })])],
+    ["a listed record has a status Meta does not document", seeing([recordReading({ seen: "strange" })])],
+    ["a listed live record does not say whose it is", seeing([recordReading({ receivingBusinessId: undefined as never })])],
+    ["a listed record was not read at all", { estate: listedUnread }],
+  ])("when %s", (_title, look) => {
+    expect(judge(attempted(), look)).toEqual({ kind: "cannot-tell" });
+    // After the window nothing more will show: a person decides, however often nothing could be told.
+    expect(judge(attempted({ absentAt: now }), { ...look, startedAt: end + 1 })).toEqual({ kind: "in-doubt" });
+  });
+
+  test("H7d: when a late answer named an id that a revocation had deleted, and that lives again", () => {
+    const stored = attempted({ epoch: 1 }, { epoch: 1, records: { [allocationId]: deletedRecord() } });
+    expect(judge(stored, seeing([recordReading()]))).toEqual({ kind: "cannot-tell" });
+    const answer = { allocationId, creditLineId: lineId, epoch: 1, seen: "live" } as const;
+    const told = recordLateAnswer(stored, shareRequest(), answer, now, policy).business;
+    expect(judge(told, seeing([recordReading()]))).toEqual({ kind: "cannot-tell" });
+  });
+});
+
+describe("a second POST", () => {
+  const absentOnce = attempted({ absentAt: now });
+
+  test("H9: follows two absences, the later begun after the send deadline and the settle window", () => {
+    expect(judge(absentOnce, { startedAt: end + 1 })).toEqual({ kind: "second-post" });
+  });
+
+  test.each([
+    ["at the very end of the window", end],
+    ["in the middle of the window", now],
+  ])("H9: does not follow a second absence %s", (_title, startedAt) => {
+    expect(judge(absentOnce, { startedAt })).toEqual({ kind: "absent" });
+  });
+
+  test("H9: does not follow a first absence, however late", () => {
+    expect(judge(attempted(), { startedAt: end + minuteMs })).toEqual({ kind: "absent" });
+  });
+
+  test("H9: follows once: after it, absence is a person's", () => {
+    expect(judge(attempted({ absentAt: now, attempt: 2 }), { startedAt: end + 1 })).toEqual({ kind: "in-doubt" });
+  });
+
+  test("is a person's where the stage says so", () => {
+    expect(judge(absentOnce, { startedAt: end + 1 }, "person")).toEqual({ kind: "in-doubt" });
+  });
+
+  test.each(["refused_by_meta", "same_business"] as const)(
+    "H11: is not sent for what Meta answered %s: two absences make that a refusal",
+    (reason) => {
+      const stored = attempted({ absentAt: now, failure: failure(reason) });
+      expect(judge(stored, { startedAt: end + 1 })).toEqual({ kind: "refused", reason, failure: failure(reason) });
+    },
+  );
+});
+
+describe("a look that is recorded", () => {
+  function look(stored: Business, finding: Parameters<typeof recordProbe>[3], at = now) {
+    return recordProbe(stored, wabaId, probe({ startedAt: at }), finding, at, policy);
+  }
+
+  test("as applied shares the WABA in the name of the attempt's command", () => {
+    const found = probe({ funding: lineFunds, estate: estate([recordReading()]) });
+    const finding = { kind: "applied", record: recordReading() } as const;
+    const { business: next, conclusions } = recordProbe(attempted(), wabaId, found, finding, now, policy);
+    expect(next.wabas[wabaId]).toMatchObject({ status: "shared", allocationId, due: { nextAt: now + 30_000 } });
+    expect(next.wabas[wabaId]?.intent).toBeUndefined();
+    expect(next.records[allocationId]).toMatchObject({ state: "live" });
+    expect(conclusions).toMatchObject([{ request: shareRequest(), outcome: "done", event: { detailType: "Share Accepted" } }]);
+  });
+
+  test("as absent keeps when the first absence began, not the last", () => {
+    const once = look(attempted(), { kind: "absent" }).business;
+    const twice = look(once, { kind: "absent" }, now + minuteMs).business;
+    expect(twice.wabas[wabaId]?.intent?.absentAt).toBe(now);
+  });
+
+  test("as unclear is no absence", () => {
+    expect(look(attempted(), { kind: "cannot-tell" }).business.wabas[wabaId]?.intent?.absentAt).toBeUndefined();
+  });
+
+  test("counts, so that a message for an earlier look is stale (H23)", () => {
+    const once = look(attempted(), { kind: "cannot-tell" }).business;
+    expect(once.wabas[wabaId]?.due?.looks).toBe(1);
+    expect(look(once, { kind: "cannot-tell" }).business.wabas[wabaId]?.due?.looks).toBe(2);
+  });
+
+  test("is followed by another with growing delay, which never steps over the end of the window", () => {
+    let stored = attempted();
+    let at = now;
+    const delays: number[] = [];
+    while (at <= end) {
+      stored = look(stored, { kind: "absent" }, at).business;
+      const nextAt = stored.wabas[wabaId]?.due?.nextAt ?? Number.NaN;
+      delays.push(nextAt - at);
+      if (at < end) expect(nextAt).toBeLessThanOrEqual(end + 1);
+      at = nextAt;
+    }
+    expect(at).toBe(end + 1);
+    expect(delays.slice(0, -1)).toEqual([1, 2, 4, 8].map((times) => times * minuteMs));
+  });
+
+  test("as in doubt is announced once, with what Meta answered", () => {
+    const stored = attempted({ failure: failure("permission_denied") });
+    const first = look(stored, { kind: "in-doubt" });
+    expect(first.events).toMatchObject([{ detailType: "Share In Doubt", reason: "permission_denied", status: "sharing" }]);
+    expect(first.conclusions).toEqual([]);
+    expect(look(first.business, { kind: "in-doubt" }).events).toEqual([]);
+  });
+
+  test("as in doubt without an answer says so", () => {
+    expect(look(attempted(), { kind: "in-doubt" }).events).toMatchObject([{ reason: "no_answer" }]);
+  });
+
+  test("as in doubt stays due: the last word may still come from a person or from Meta", () => {
+    const { business: next } = look(attempted(), { kind: "in-doubt" }, end + minuteMs);
+    expect(next.wabas[wabaId]?.due?.nextAt).toBeGreaterThan(end + minuteMs);
+  });
+
+  test("as refused ends the command, and its redelivery is answered the same instead of sending another POST", () => {
+    const stored = business({
+      wabas: { [wabaId]: sharingWaba({ lastFailure: failure("refused_by_meta"), intent: intent({ absentAt: now }) }) },
+    });
+    const finding = { kind: "refused", reason: "refused_by_meta", failure: failure("refused_by_meta") } as const;
+    const { business: next, conclusions } = look(stored, finding, end + 1);
+    expect(conclusions).toMatchObject([{ outcome: "refused", reason: "refused_by_meta" }]);
+    expect(next.wabas[wabaId]).toEqual(
+      sharingWaba({ intent: undefined, due: undefined, lastFailure: failure("refused_by_meta") }),
+    );
+    const again = shareFacts({ business: next, now: end + 1, probed: true });
+    expect(decideShare(again, policy)).toEqual({ kind: "refuse", reason: "refused_by_meta" });
+  });
+
+  test("is impossible where no attempt is unsettled", () => {
+    const settled = business({ wabas: { [wabaId]: sharedWaba() } });
+    expect(() => look(settled, { kind: "absent" })).toThrow("no attempt");
+    expect(() => judge(settled)).toThrow("no attempt");
+  });
+});
+
+describe("a late answer, whose intent is gone or of an older epoch,", () => {
+  const answer = { allocationId: otherAllocationId, creditLineId: lineId, epoch: 0, seen: "live" } as const;
+
+  test("of an intent that a look settled meanwhile by the same allocation is only recorded", () => {
+    const stored = business({ wabas: { [wabaId]: sharedWaba({ allocationId: otherAllocationId }) } });
+    const { business: next, events } = recordLateAnswer(stored, shareRequest(), answer, now, policy);
+    expect(next.records[otherAllocationId]).toMatchObject({ state: "unknown", recordedAt: now, epoch: 0 });
+    expect(events).toEqual([]);
+  });
+
+  test("that names another allocation than the WABA's is a finding: the line was shared twice", () => {
+    const stored = business({ wabas: { [wabaId]: sharedWaba() } });
+    expect(recordLateAnswer(stored, shareRequest(), answer, now, policy).events).toMatchObject([
+      { detailType: "Drift Found", reason: "record_duplicate", allocationConfigId: otherAllocationId },
+    ]);
+  });
+});

@@ -1,0 +1,278 @@
+import { describe, expect, test } from "vitest";
+import type { Business } from "../../../shared/domain/business.ts";
+import { dueIn } from "../../../shared/domain/business.ts";
+import type { PostOutcome } from "../../../shared/domain/share.ts";
+import {
+  adoptShare,
+  answerRevoked,
+  concludeShare,
+  intendSecondPost,
+  intendShare,
+  parkShare,
+  settleShare,
+} from "../../../shared/domain/share.ts";
+import {
+  allocationId,
+  business,
+  businessId,
+  deletedRecord,
+  estate,
+  failure,
+  intent,
+  lineId,
+  minuteMs,
+  now,
+  otherAllocationId,
+  policy,
+  probe,
+  recordReading,
+  revokedBusiness,
+  revokedWaba,
+  settleWindowMs,
+  shareFacts,
+  sharedWaba,
+  shareRequest,
+  sharingWaba,
+  siblingId,
+  verifiedWaba,
+  verifyRequest,
+  wabaId,
+} from "../factories.ts";
+
+const fresh = intent({ madeAt: now, sendDeadline: now + 8000 });
+const reshare = shareRequest({ commandId: "reshare-1", reshareAfterRevocation: true });
+
+describe("the intent", () => {
+  test("stands on the WABA with a due time after the send deadline, and announces nothing yet (S4)", () => {
+    const { business: next, events, conclusions } = intendShare(shareFacts(), fresh, policy);
+    expect(next.wabas[wabaId]).toEqual({
+      status: "sharing",
+      currency: "EUR",
+      method: "share-and-attach",
+      creditLineId: lineId,
+      request: shareRequest(),
+      intent: fresh,
+      due: { request: shareRequest(), nextAt: now + 8000 + settleWindowMs / 60, looks: 0, sweeps: 0 },
+    });
+    expect([events, conclusions]).toEqual([[], []]);
+  });
+
+  test("takes the share off the waiting ones", () => {
+    const waiting = { [wabaId]: { request: shareRequest(), due: { nextAt: now, looks: 0, sweeps: 0 } } };
+    expect(intendShare(shareFacts({ business: business({ waiting }) }), fresh, policy).business.waiting).toEqual({});
+  });
+
+  test("records what the first list showed, so that a later look can tell it from what the POST made", () => {
+    const listed = estate([recordReading()]);
+    const { business: next } = intendShare(shareFacts({ estate: listed }), fresh, policy);
+    expect(next.records[allocationId]).toMatchObject({ state: "live", recordedAt: now });
+    expect(next.listedAt).toBe(now);
+  });
+
+  test("of a second POST keeps its command and records what the look showed", () => {
+    const stored = business({ wabas: { [wabaId]: sharingWaba() } });
+    const second = intent({ id: "intent-2", attempt: 2, madeAt: now, sendDeadline: now + 8000 });
+    const seen = recordReading({ seen: "deleted" });
+    const listed = estate([seen], { listed: { [allocationId]: { creditLineId: lineId, deleted: true } } });
+    const { business: next } = intendSecondPost(stored, wabaId, probe({ estate: listed }), second, now, policy);
+    expect(next.wabas[wabaId]).toMatchObject({ intent: second, request: shareRequest(), due: { looks: 0 } });
+    expect(next.records[allocationId]).toMatchObject({ state: "deleted" });
+  });
+});
+
+describe("the latest accepted re-share", () => {
+  const stored = business({ wabas: { [wabaId]: sharedWaba() } });
+
+  test.each<[string, (stored: Business, request: typeof reshare) => Business]>([
+    ["attempted", (found, request) => intendShare(shareFacts({ business: found, request }), fresh, policy).business],
+    ["adopted", (found, request) => adoptShare(shareFacts({ business: found, request }), recordReading(), policy).business],
+  ])("is remembered when it is %s, also before any revocation: an older revoke may still be on its way (H6b)", (_how, act) => {
+    expect(act(business(), reshare).reshare).toEqual({ commandId: "reshare-1", requestedAt: reshare.requestedAt });
+    expect(act(business(), shareRequest()).reshare).toBeUndefined();
+  });
+
+  test("is remembered when the WABA is shared already (H6b)", () => {
+    const { business: next } = concludeShare(shareFacts({ business: stored, request: reshare }));
+    expect(next.reshare).toEqual({ commandId: "reshare-1", requestedAt: reshare.requestedAt });
+  });
+
+  test("H6a: is not replaced by an older one of a sibling", () => {
+    const latest = { commandId: "reshare-2", requestedAt: now };
+    const request = { ...reshare, wabaId: siblingId };
+    const facts = shareFacts({ business: revokedBusiness({ reshare: latest }), request });
+    expect(intendShare(facts, fresh, policy).business.reshare).toEqual(latest);
+  });
+});
+
+describe("the answer to a POST", () => {
+  const attempted = business({ wabas: { [wabaId]: sharingWaba() } });
+  const { request } = sharingWaba();
+
+  function settle(outcome: PostOutcome, made = intent(), onItem = false) {
+    const stored = business({ wabas: { [wabaId]: sharingWaba({ intent: made }) } });
+    return settleShare(stored, made, request, outcome, { now, onItem }, policy);
+  }
+
+  test("that accepts shares the WABA, records the allocation and makes the verification due in one write (S8)", () => {
+    const settled = settle({ kind: "accepted", allocationId });
+    expect(settled).toMatchObject({ wabaId, intentId: "intent-1", epoch: 0 });
+    expect(settled.waba).toEqual(sharedWaba({ due: dueIn(request, now + 30_000) }));
+    expect(settled.record).toEqual({
+      allocationId,
+      record: { creditLineId: lineId, epoch: 0, state: "unknown", recordedAt: now },
+    });
+    expect(settled.change.conclusions).toEqual([
+      {
+        request,
+        outcome: "done",
+        event: {
+          detailType: "Share Accepted",
+          commandId: "share-1",
+          wabaId,
+          businessId,
+          allocationConfigId: allocationId,
+          creditLineId: lineId,
+          currency: "EUR",
+          status: "shared",
+          previousStatus: "sharing",
+        },
+      },
+    ]);
+  });
+
+  test("H18: that names an id which a revocation had confirmed deleted voids that confirmation", () => {
+    const { record } = settle({ kind: "accepted", allocationId }, intent({ epoch: 1 }));
+    expect(record?.record).toEqual({ creditLineId: lineId, epoch: 1, state: "unknown", recordedAt: now });
+  });
+
+  test("that was rejected before any effect closes the intent; the message tries again", () => {
+    const { waba, change } = settle({ kind: "no-effect", failure: failure("token_dead") });
+    expect(waba).toEqual(sharingWaba({ intent: undefined, due: undefined, lastFailure: failure("token_dead") }));
+    expect(change).toMatchObject({ events: [], conclusions: [] });
+  });
+
+  test("H25: that was rejected before any effect keeps a due time when no message is left to try again", () => {
+    const { waba } = settle({ kind: "no-effect", failure: failure() }, intent(), true);
+    expect(waba.intent).toBeUndefined();
+    expect(waba.due).toEqual({ request, nextAt: now + (16 * settleWindowMs) / 60, looks: 0, sweeps: 0 });
+  });
+
+  test("H11: that rejects a second POST closes nothing: it may be the first one's effect speaking", () => {
+    const second = intent({ attempt: 2 });
+    const { waba } = settle({ kind: "no-effect", failure: failure("permission_denied") }, second);
+    expect(waba).toMatchObject({ status: "sharing", intent: { id: second.id, failure: failure("permission_denied") } });
+    expect(waba.due).toEqual(sharingWaba().due);
+  });
+
+  test.each(["refused_by_meta", "same_business", "meta_unavailable"] as const)(
+    "H11: of the class %s leaves the effect unknown: the WABA stays in sharing and the due time takes over",
+    (reason) => {
+      const { waba, record, change } = settle({ kind: "unknown", failure: failure(reason) });
+      expect(waba).toMatchObject({ status: "sharing", intent: { id: "intent-1", failure: failure(reason) } });
+      expect(waba.due).toEqual(sharingWaba().due);
+      expect(record).toBeUndefined();
+      expect(change).toMatchObject({ events: [], conclusions: [] });
+    },
+  );
+
+  test("H27m: that names another WABA is in doubt, and its allocation is recorded all the same", () => {
+    const { waba, record } = settle({ kind: "unknown", failure: failure(), allocationId: otherAllocationId });
+    expect(waba).toMatchObject({ status: "sharing", intent: { id: "intent-1" } });
+    expect(record).toMatchObject({ allocationId: otherAllocationId, record: { state: "unknown", epoch: 0 } });
+  });
+
+  test("cannot be settled where no attempt is", () => {
+    const revoked = { ...attempted, wabas: { [wabaId]: revokedWaba() } };
+    const outcome = { kind: "accepted", allocationId } as const;
+    expect(() => settleShare(revoked, intent(), request, outcome, { now, onItem: false }, policy)).toThrow("no attempt");
+  });
+});
+
+describe("an adopted share", () => {
+  test("is recorded and announced like an accepted one, with its verification due", () => {
+    const facts = shareFacts({ estate: estate([recordReading()]) });
+    const { business: next, conclusions } = adoptShare(facts, recordReading(), policy);
+    expect(next.wabas[wabaId]).toEqual(sharedWaba({ due: dueIn(facts.request, now + 30_000) }));
+    expect(next.records[allocationId]).toMatchObject({ state: "live", creditLineId: lineId });
+    expect(conclusions).toMatchObject([{ outcome: "done", event: { detailType: "Share Accepted", reason: "adopted" } }]);
+  });
+});
+
+describe("a share of what is shared", () => {
+  test.each([
+    ["shared", "Share Accepted"],
+    ["verified", "Share Verified"],
+    ["pending", "Share Pending"],
+    ["mismatched", "Share Mismatched"],
+  ] as const)("that is %s is answered with %s in its own name, and changes nothing", (status, detailType) => {
+    const stored = business({ wabas: { [wabaId]: sharedWaba({ status }) } });
+    const request = shareRequest({ commandId: "share-2" });
+    const change = concludeShare(shareFacts({ business: stored, request }));
+    expect(change.business).toBe(stored);
+    expect(change.conclusions).toMatchObject([{ request, outcome: "done", event: { detailType, commandId: "share-2", status } }]);
+  });
+});
+
+describe("a share that waits on the item", () => {
+  const until = now + minuteMs;
+  const older = shareRequest();
+  const newer = shareRequest({ commandId: "share-2", requestedAt: now });
+
+  test("has a due time and no outcome yet", () => {
+    const { business: next, conclusions } = parkShare(shareFacts({ request: older }), until);
+    expect(next.waiting).toEqual({ [wabaId]: { request: older, due: { nextAt: until, looks: 0, sweeps: 0 } } });
+    expect(conclusions).toEqual([]);
+  });
+
+  test("is never due in the past", () => {
+    const { business: next } = parkShare(shareFacts(), now - minuteMs);
+    expect(next.waiting[wabaId]?.due.nextAt).toBe(now);
+  });
+
+  test("counts its looks, so that an older message for it is stale (H23)", () => {
+    const once = parkShare(shareFacts({ request: older }), until).business;
+    const twice = parkShare(shareFacts({ business: once, request: older }), until).business;
+    expect(twice.waiting[wabaId]?.due.looks).toBe(1);
+  });
+
+  test("gives its place to a newer share and is answered superseded", () => {
+    const stored = parkShare(shareFacts({ request: older }), until).business;
+    const { business: next, conclusions } = parkShare(shareFacts({ business: stored, request: newer }), until);
+    expect(next.waiting[wabaId]?.request).toEqual(newer);
+    expect(conclusions).toMatchObject([{ request: older, outcome: "refused", reason: "superseded" }]);
+  });
+
+  test("keeps its place against an older share, which is answered superseded", () => {
+    const stored = parkShare(shareFacts({ request: newer }), until).business;
+    const change = parkShare(shareFacts({ business: stored, request: older }), until);
+    expect(change.business).toBe(stored);
+    expect(change.conclusions).toMatchObject([{ request: older, outcome: "refused", reason: "superseded" }]);
+  });
+});
+
+describe("a command that a revocation overtook", () => {
+  test("is answered business_revoked once, and its due time ends", () => {
+    const waba = revokedWaba({ status: "revoking", due: dueIn(shareRequest(), now), intent: intent() });
+    const stored = revokedBusiness({ wabas: { [wabaId]: waba }, records: { [allocationId]: deletedRecord() } });
+    const change = answerRevoked(stored, wabaId);
+    expect(change?.conclusions).toMatchObject([
+      { outcome: "refused", reason: "business_revoked", event: { detailType: "Share Refused" } },
+    ]);
+    expect(change?.business.wabas[wabaId]).toMatchObject({ status: "revoking", intent: intent() });
+    expect(change?.business.wabas[wabaId]?.due).toBeUndefined();
+    expect(change && answerRevoked(change.business, wabaId)).toBeUndefined();
+  });
+
+  test("is answered as a verification when it was one", () => {
+    const due = dueIn(verifyRequest(), now);
+    const change = answerRevoked(revokedBusiness({ wabas: { [wabaId]: revokedWaba({ due }) } }), wabaId);
+    expect(change?.conclusions).toMatchObject([
+      { request: verifyRequest(), reason: "business_revoked", event: { detailType: "Verify Refused", status: "revoked" } },
+    ]);
+  });
+
+  test("is not there on a WABA that is shared", () => {
+    expect(answerRevoked(business({ wabas: { [wabaId]: sharedWaba() } }), wabaId)).toBeUndefined();
+    expect(answerRevoked(business({ wabas: { [wabaId]: verifiedWaba() } }), wabaId)).toBeUndefined();
+  });
+});
