@@ -48,7 +48,10 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
     };
   }
   const grants = [
-    { actions: ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], resources: [state.tableArn] },
+    {
+      actions: ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"],
+      resources: [state.tableArn],
+    },
     { actions: ["events:PutEvents"], resources: [bus.eventBusArn] },
     { actions: ["secretsmanager:GetSecretValue"], resources: [tokens.systemTokenArn] },
   ];

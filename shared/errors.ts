@@ -35,3 +35,8 @@ export class LaterError extends Error {
     this.delayMs = delayMs;
   }
 }
+
+/** The item holds a command of the same id and other content: rejected (T2). */
+export class ReusedError extends Error {
+  override readonly name = "ReusedError";
+}

@@ -4,7 +4,7 @@ import type { Continuation, CommandType } from "./contracts/commands.ts";
 import { parseBody } from "./contracts/commands.ts";
 import type { Request } from "./domain/business.ts";
 import type { Failure } from "./domain/reasons.ts";
-import { BlockedError, LaterError, ThrottledError } from "./errors.ts";
+import { BlockedError, LaterError, ReusedError, ThrottledError } from "./errors.ts";
 import type { EventBus } from "./event-bus.ts";
 import { countingGraphCalls } from "./graph/call-count.ts";
 import type { Logger } from "./logging.ts";
@@ -120,18 +120,15 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     // What is on the item is certain to be looked at again; only a command of its own needs to be kept.
     turn.onItem = parsed.kind === "continuation";
     const blockedUntil = await store.loadBlockedUntil();
-    if (blockedUntil !== undefined && blockedUntil > now()) throw new ThrottledError(blockedUntil);
+    if (blockedUntil !== undefined && blockedUntil > now()) {
+      throw new LaterError("Meta has throttled us", blockedUntil - now());
+    }
     if (parsed.kind === "continuation") return flow.onContinuation(parsed.continuation, turn);
 
     const { request } = parsed;
     turn.request = request;
     const known = await store.loadCommand(commandId);
-    if (known !== undefined && (known.hash !== request.hash || known.type !== request.type)) {
-      log.warn("Command rejected", { reason: "command_id_reused" });
-      const { hash, wabaId } = request;
-      const about = { hash, commandId, ...(wabaId === undefined ? {} : { wabaId }) };
-      return reject(record, { ...about, reason: "command_id_reused", detail: "same id, other content" });
-    }
+    if (known !== undefined && (known.hash !== request.hash || known.type !== request.type)) throw new ReusedError();
     if (known?.outcome !== undefined) turn.concluded = known;
     // A revoke is judged by the state, never by its id alone: its conclusion may be older than what is shared now.
     if (turn.concluded !== undefined && request.type !== "revoke") return announceAgain(turn.concluded, turn);
@@ -162,6 +159,13 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
       log.info("Command waits", { why: error.message, delayMs: error.delayMs });
       return turn.onItem || postpone(record, error.delayMs, turn);
     }
+    if (error instanceof ReusedError && request !== undefined) {
+      const { hash, commandId, wabaId } = request;
+      log.warn("Command rejected", { reason: "command_id_reused" });
+      const about = { hash, commandId, ...(wabaId === undefined ? {} : { wabaId }) };
+      await reject(record, { ...about, reason: "command_id_reused", detail: "same id, other content" });
+      return true;
+    }
     if (error instanceof BlockedError) {
       const { failure, businessId } = error;
       const tries = turn.onItem ? turn.sweeps : Number(record.attributes.ApproximateReceiveCount);
@@ -176,6 +180,18 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
       return turn.onItem;
     }
     log.error("Message failed", { error: describe(error) });
+    const isLast = Number(record.attributes.ApproximateReceiveCount) >= deps.maxReceiveCount;
+    if (!turn.onItem && isLast && request !== undefined) {
+      // It goes to the dead letters without a word of Meta's: the record says at least that it was ours.
+      const name = error instanceof Error ? error.name : "unknown error";
+      await store.block(
+        request,
+        { at: now(), reason: "meta_unavailable", message: `failed here: ${name}` },
+        true,
+        undefined,
+        now(),
+      );
+    }
     return turn.onItem;
   }
 

@@ -15,7 +15,7 @@ import {
   recordRun,
   refuseRevoke,
 } from "../../shared/domain/revoke.ts";
-import { BlockedError, LaterError, ThrottledError } from "../../shared/errors.ts";
+import { BlockedError, LaterError, ReusedError, ThrottledError } from "../../shared/errors.ts";
 import { listEstate, readEstate, readRecords } from "../../shared/graph/read-estate.ts";
 import type { Flow, Turn } from "../../shared/queue-handler.ts";
 import type { Pointer } from "../../shared/store/items.ts";
@@ -44,26 +44,34 @@ export function revokeFlow(deps: CommandDeps): Flow {
 
 /** R1: stored owner, then Meta, and last the command's claim. Sources that disagree delete nothing. */
 async function findBusiness(request: RevokeRequest, turn: Turn, deps: CommandDeps): Promise<string | undefined> {
-  const { store, graph } = deps;
+  const { store } = deps;
   const { wabaId, businessId: claim } = request;
   if (wabaId === undefined) return claim;
   turn.log.appendKeys({ wabaId });
   const pointer = await store.loadPointer(wabaId);
-  let owner = pointer?.businessId;
-  if (owner === undefined) {
-    const reply = await graph.readWaba(wabaId, undefined, turn.signal);
-    const read = reply.ok ? reply.value.ownerBusinessId : undefined;
-    if (read !== undefined)
-      owner = (await store.claimOwner(wabaId, read, { overPendingRevoke: true })).businessId ?? read;
-  }
-  if (owner !== undefined && claim !== undefined && owner !== claim) {
+  const owner = await ownerOf(wabaId, pointer, turn, deps);
+  if (owner.kind === "known") {
+    if (claim === undefined || claim === owner.businessId) return owner.businessId;
     turn.log.error("A revoke names another business than the WABA's owner: nothing is deleted", { owner, claim });
-    await store.conclude(refuseRevoke(owner, request, "owner_mismatch"), deps.now());
+    await store.conclude(refuseRevoke(owner.businessId, request, "owner_mismatch"), deps.now());
     return undefined;
   }
-  const businessId = owner ?? claim;
-  if (businessId === undefined) await parkRevoke(request, wabaId, pointer, turn, deps);
-  return businessId;
+  if (owner.kind === "invisible" && claim !== undefined) return claim;
+  await parkRevoke(request, wabaId, pointer, turn, deps);
+  return undefined;
+}
+
+/** `invisible`: Meta says that there is nothing to see, as after an unshare. `unread`: Meta could not be asked, which says nothing. */
+type Owner = { kind: "known"; businessId: string } | { kind: "invisible" | "unread" };
+
+async function ownerOf(wabaId: string, pointer: Pointer | undefined, turn: Turn, deps: CommandDeps): Promise<Owner> {
+  if (pointer?.businessId !== undefined) return { kind: "known", businessId: pointer.businessId };
+  const reply = await deps.graph.readWaba(wabaId, undefined, turn.signal);
+  if (!reply.ok) return { kind: reply.failure.class === "missing" ? "invisible" : "unread" };
+  const { ownerBusinessId } = reply.value;
+  if (ownerBusinessId === undefined) return { kind: "unread" };
+  const claimed = await deps.store.claimOwner(wabaId, ownerBusinessId, { overPendingRevoke: true });
+  return { kind: "known", businessId: claimed.businessId ?? ownerBusinessId };
 }
 
 /** Never refused for an unknown owner: it waits on the WABA's item, and blocks older shares there (H4). */
@@ -100,6 +108,8 @@ async function revokeAllocations(
     turn.log.info("Revoke decided", { decision: decision.kind });
     let change: Change;
     switch (decision.kind) {
+      case "reused":
+        throw new ReusedError();
       case "drive":
         turn.onItem = true;
         return driveRevocation(businessId, turn, deps);
@@ -165,7 +175,7 @@ async function runRevocation(
   const { graph, now, policy } = deps;
   const { signal } = turn;
   const unread: EstateReading = { startedAt: now(), complete: false, listed: {}, records: [] };
-  const run: RevocationRun = { estate: unread, deleted: {}, confirmed: [], fresh: unread, stillFunded: false };
+  const run: RevocationRun = { estate: unread, deleted: {}, confirmed: [], fresh: unread, stillFunded: "unread" };
   try {
     if (now() >= deadline) return { run };
     run.estate = await readEstate(graph, business, policy.creditLineId, now, signal);
@@ -197,13 +207,24 @@ async function runRevocation(
   }
 }
 
-/** Whether a readable WABA of the business is still paid for by a record of ours. An unreadable one, often unshared, cannot say. */
-async function isStillFunded(business: Business, run: RevocationRun, turn: Turn, deps: CommandDeps): Promise<boolean> {
+/** Whether a readable WABA of the business is still paid for by a record of ours. An invisible one, often unshared, cannot say. */
+async function isStillFunded(
+  business: Business,
+  run: RevocationRun,
+  turn: Turn,
+  deps: CommandDeps,
+): Promise<RevocationRun["stillFunded"]> {
   const credentials = new Set(credentialsOf(business, [...run.estate.records, ...run.confirmed]));
   if (credentials.size === 0) return false;
   for (const [wabaId, waba] of Object.entries(business.wabas)) {
     const funding = await deps.graph.readFunding(wabaId, undefined, turn.signal);
-    if (!funding.known || funding.id === undefined || !credentials.has(funding.id)) continue;
+    if (!funding.known) {
+      const invisible =
+        funding.failure?.reason === "waba_not_visible" || funding.failure?.reason === "permission_denied";
+      if (invisible) continue;
+      return "unread";
+    }
+    if (funding.id === undefined || !credentials.has(funding.id)) continue;
     turn.log.warn("A WABA is still funded by us", { wabaId, status: waba.status });
     return true;
   }
@@ -236,7 +257,7 @@ async function continueRevoke(continuation: Continuation, turn: Turn, deps: Comm
 }
 
 async function continuePending(wabaId: string, looks: number, turn: Turn, deps: CommandDeps): Promise<void> {
-  const { store, graph, now, policy } = deps;
+  const { store, now, policy } = deps;
   turn.log.appendKeys({ wabaId });
   const pointer = await store.loadPointer(wabaId);
   const pending = pointer?.pendingRevoke;
@@ -245,13 +266,9 @@ async function continuePending(wabaId: string, looks: number, turn: Turn, deps: 
   turn.request = first;
   turn.sweeps = pending.due.sweeps;
 
-  let owner = pointer.businessId;
-  if (owner === undefined) {
-    const reply = await graph.readWaba(wabaId, undefined, turn.signal);
-    const read = reply.ok ? reply.value.ownerBusinessId : undefined;
-    if (read !== undefined) owner = (await store.claimOwner(wabaId, read, { overPendingRevoke: true })).businessId;
-  }
-  if (owner === undefined) {
+  const owner = await ownerOf(wabaId, pointer, turn, deps);
+  const claims = owner.kind === "invisible" ? pending.requests.map((request) => request.businessId) : [];
+  if (owner.kind !== "known" && claims.every((claim) => claim === undefined)) {
     const next = pending.due.looks + 1;
     const due = { nextAt: now() + lookDelayMs(next, policy.settleWindowMs), looks: next, sweeps: 0 };
     await store.savePendingRevoke(wabaId, pointer, { ...pending, due });
@@ -260,11 +277,23 @@ async function continuePending(wabaId: string, looks: number, turn: Turn, deps: 
     for (const request of pending.requests) await store.block(request, failure, true, undefined, now());
     throw new BlockedError(failure);
   }
-  // Every waiting revoke is marked on, or joins, the business's item before the WABA's item forgets it.
+  // Every waiting revoke is marked on, or joins, its business's item before the WABA's item forgets it.
+  const unresolved: RevokeRequest[] = [];
   for (const request of pending.requests) {
-    const answered = { ...turn, request };
-    await revokeAllocations(request, owner, answered, deps);
+    const claim = request.businessId;
+    const businessId = owner.kind === "known" ? owner.businessId : claim;
+    if (businessId === undefined) {
+      unresolved.push(request);
+      continue;
+    }
+    if (claim !== undefined && claim !== businessId) {
+      await store.conclude(refuseRevoke(businessId, request, "owner_mismatch"), now());
+      continue;
+    }
+    await revokeAllocations(request, businessId, { ...turn, request }, deps);
   }
   const current = await store.loadPointer(wabaId);
-  if (current?.pendingRevoke !== undefined) await store.savePendingRevoke(wabaId, current, undefined);
+  if (current?.pendingRevoke === undefined) return;
+  const left = { ...current.pendingRevoke, requests: unresolved };
+  await store.savePendingRevoke(wabaId, current, unresolved.length === 0 ? undefined : left);
 }

@@ -2,8 +2,8 @@ import type { CommandDeps } from "../../shared/command-deps.ts";
 import { wakeSoon } from "../../shared/command-deps.ts";
 import type { Continuation } from "../../shared/contracts/commands.ts";
 import type { Business, Change, Intent, ShareRequest } from "../../shared/domain/business.ts";
-import { dueEntries, isSharing, newBusiness } from "../../shared/domain/business.ts";
-import type { WabaReading } from "../../shared/domain/readings.ts";
+import { dueEntries, isSharing, lookDelayMs, newBusiness } from "../../shared/domain/business.ts";
+import type { RecordReading, WabaReading } from "../../shared/domain/readings.ts";
 import type { Failure } from "../../shared/domain/reasons.ts";
 import type { PostOutcome, ShareFacts } from "../../shared/domain/share.ts";
 import {
@@ -21,7 +21,7 @@ import {
   refuse,
   settleShare,
 } from "../../shared/domain/share.ts";
-import { BlockedError, LaterError, ThrottledError } from "../../shared/errors.ts";
+import { BlockedError, LaterError, ReusedError, ThrottledError } from "../../shared/errors.ts";
 import { storedFailure, type GraphFailure } from "../../shared/graph/errors.ts";
 import { readEstate } from "../../shared/graph/read-estate.ts";
 import type { Flow, Turn } from "../../shared/queue-handler.ts";
@@ -75,8 +75,8 @@ async function findOwner(
     await store.conclude(refusal(request, "superseded"), now());
     return undefined;
   }
-  // An older revoke that waits for the owner comes first; its own due time finds the owner now that Meta names it.
-  if (waiting.length > 0) throw new LaterError("an older revoke of this WABA comes first", policy.settleWindowMs / 60);
+  const older = new LaterError("an older revoke of this WABA comes first", lookDelayMs(1, policy.settleWindowMs));
+  if (waiting.length > 0 && pointer?.businessId !== undefined) throw older;
 
   const reply = await graph.readWaba(wabaId, request.businessTokenSecret, turn.signal);
   if (!reply.ok) {
@@ -90,7 +90,9 @@ async function findOwner(
     await store.conclude(refusal(request, "owner_mismatch"), now());
     return undefined;
   }
-  const claimed = await store.claimOwner(wabaId, ownerBusinessId, { overPendingRevoke: false });
+  const claimed = await store.claimOwner(wabaId, ownerBusinessId, { overPendingRevoke: waiting.length > 0 });
+  // With the owner stored, the revoke's own due time finds it.
+  if (waiting.length > 0) throw older;
   if (claimed.businessId === undefined) throw new LaterError("a revoke of this WABA arrived meanwhile", 1000);
   return { businessId: claimed.businessId, reading: reply.value };
 }
@@ -137,6 +139,10 @@ async function driveShare(
       case "on-item":
         turn.onItem = true;
         return;
+      case "reused":
+        throw new ReusedError();
+      case "later":
+        throw new LaterError("another share of this WABA waits", lookDelayMs(3, policy.settleWindowMs));
       case "wait":
         written = await commit(parkShare(facts, decision.until));
         if (written.saved) await wakeFor(written.business, request, turn, deps);
@@ -198,7 +204,8 @@ async function post(
   const { wabaId, currency } = request;
   const { onItem } = turn;
   turn.onItem = true;
-  const { creditLineId } = policy;
+  // The line of the intent, not of the configuration: that may have changed since the first attempt.
+  const creditLineId = business.wabas[wabaId]?.creditLineId ?? policy.creditLineId;
   const send = { sendDeadline: intent.sendDeadline, signal: turn.signal };
   const outcome = await graph.shareAndAttach({ creditLineId, wabaId, currency }, send);
   turn.log.info("Share sent", { outcome: outcome.kind, attempt: intent.attempt, ...answerOf(outcome) });
@@ -207,42 +214,56 @@ async function post(
   const written = await store.settle(business, settlement, now());
   if (!written.saved) {
     if (outcome.kind !== "no-effect" && outcome.allocationId !== undefined) {
-      await keepLateAnswer(business.businessId, request, intent, outcome.allocationId, turn, deps);
+      const answer = { allocationId: outcome.allocationId, creditLineId, epoch: intent.epoch };
+      await keepLateAnswer(business.businessId, request, answer, turn, deps);
     }
     return;
   }
   await wakeFor(written.business, request, turn, deps);
   if (outcome.kind === "accepted") return;
-  if (outcome.kind === "no-effect" && intent.attempt === 1) turn.onItem = onItem;
+  const closed = outcome.kind === "no-effect" && intent.attempt === 1;
+  if (closed) turn.onItem = onItem;
   if (outcome.throttledUntil !== undefined) throw new ThrottledError(outcome.throttledUntil);
-  if (outcome.kind === "no-effect") throw new BlockedError(outcome.failure, business.businessId);
+  if (closed) throw new BlockedError(outcome.failure, business.businessId);
 }
 
 /** S7: the answer's intent is gone. Nothing is deleted here; the record is kept for the revocation or a person. */
 async function keepLateAnswer(
   businessId: string,
   request: ShareRequest,
-  intent: Intent,
-  allocationId: string,
+  answer: { allocationId: string; creditLineId: string; epoch: number },
   turn: Turn,
   deps: CommandDeps,
 ): Promise<void> {
-  const { store, graph, now, policy } = deps;
-  const { creditLineId } = policy;
+  const { store, now } = deps;
   for (;;) {
     const current = await store.loadBusiness(businessId);
     if (current === undefined) throw new Error("The business of a late answer is gone");
-    const { seen } = await graph.readAllocation(allocationId, creditLineId, turn.signal);
-    const answer = { allocationId, creditLineId, epoch: intent.epoch, seen };
-    const change = recordLateAnswer(current, request, answer, now(), policy);
+    const seen = await seenOf(answer, turn, deps);
+    const change = recordLateAnswer(current, request, { ...answer, seen }, now());
     const written = await store.commit(current, change, now());
     if (!written.saved) continue;
     turn.log.warn("A late answer was kept", {
-      allocationId,
+      allocationId: answer.allocationId,
       seen,
       announced: change.events.map((one) => one.detailType),
     });
     return;
+  }
+}
+
+/** A record that cannot be read now is kept all the same: it may be live. */
+async function seenOf(
+  { allocationId, creditLineId }: { allocationId: string; creditLineId: string },
+  turn: Turn,
+  { graph }: CommandDeps,
+): Promise<RecordReading["seen"]> {
+  try {
+    const { seen } = await graph.readAllocation(allocationId, creditLineId, turn.signal);
+    return seen;
+  } catch (error) {
+    if (error instanceof ThrottledError) return "unreadable";
+    throw error;
   }
 }
 
@@ -262,7 +283,8 @@ async function probe(business: Business, wabaId: string, turn: Turn, deps: Comma
     const intent = newIntent(business, waba.intent.attempt + 1, turn, deps);
     const again = intendSecondPost(business, wabaId, look, intent, now(), policy);
     const intended = await store.commit(business, again, now());
-    if (intended.saved) await post(intended.business, request, intent, turn, deps);
+    // In the name of the attempt's own command, whoever's turn this is: the item holds it, whatever becomes of the POST.
+    if (intended.saved) await post(intended.business, request, intent, { ...turn, request, onItem: true }, deps);
     return;
   }
   const written = await store.commit(business, recordProbe(business, wabaId, look, finding, now(), policy), now());

@@ -15,7 +15,7 @@ export type Business = {
   /** When E8 was first read completely for this business: the end of "first contact". */
   listedAt?: number;
   revocation?: Revocation;
-  /** The latest accepted share that carried `reshareAfterRevocation`. */
+  /** The latest share with `reshareAfterRevocation` that found its WABA shared; those under way stand on their WABAs. */
   reshare?: { commandId: string; requestedAt: number };
   /** Every allocation id ever answered or listed, by id. */
   records: Record<string, AllocationRecord>;
@@ -309,9 +309,31 @@ export function windowEnd(intent: Intent, settleWindowMs: number): number {
   return intent.sendDeadline + settleWindowMs;
 }
 
+/** A share of this WABA has taken effect, or may yet. */
+export function isHeld(waba: Waba): boolean {
+  return isShared(waba) || (isSharing(waba) && (waba.intent !== undefined || waba.allocationId !== undefined));
+}
+
+/**
+ * When the latest accepted re-share was requested. It is read from the WABAs: an attempt that Meta turned down must not go
+ * on superseding revocations.
+ */
+export function resharedAt(business: Business): number | undefined {
+  const accepted = Object.values(business.wabas).filter((waba) => waba.request.reshareAfterRevocation && isHeld(waba));
+  const times = accepted.map((waba) => waba.request.requestedAt);
+  if (business.reshare !== undefined) times.push(business.reshare.requestedAt);
+  return times.length === 0 ? undefined : Math.max(...times);
+}
+
 /** The last word on the business is a revocation: no line of ours may be live. */
 export function isRevoked(business: Business, clockSkewMs: number): boolean {
-  const { revocation, reshare } = business;
+  const { revocation } = business;
   if (revocation?.state !== "done") return false;
-  return reshare === undefined || reshare.requestedAt <= revocation.requestedAt + clockSkewMs;
+  const reshared = resharedAt(business);
+  return reshared === undefined || reshared <= revocation.requestedAt + clockSkewMs;
+}
+
+/** The very same command: its id and its whole content (T2). */
+export function isSame(one: CommandRef, other: CommandRef): boolean {
+  return one.commandId === other.commandId && one.hash === other.hash;
 }

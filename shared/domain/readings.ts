@@ -87,10 +87,18 @@ export function withRecords(business: Business, estate: EstateReading, now: numb
       records[reading.allocationId] = { ...known, foreign: true, readAt: reading.readAt };
       continue;
     }
+    if (known.foreign === true && reading.receivingBusinessId === business.businessId) {
+      const { foreign: _mistaken, ...own } = known;
+      records[reading.allocationId] = own;
+    }
     if (reading.seen !== "live" && reading.seen !== "deleted") continue;
     // A confirmed deletion is final until a POST's answer names the id again (A5): a lagging read does not revive it.
     if (isConfirmedDeleted(known)) continue;
-    records[reading.allocationId] = { ...known, state: reading.seen, readAt: reading.readAt };
+    // An id that came back to life is as good as new: nothing that was known before explains it (H7d).
+    const revived = known.state === "deleted" && reading.seen === "live";
+    const recordedAt = revived ? now : known.recordedAt;
+    const own = records[reading.allocationId] ?? known;
+    records[reading.allocationId] = { ...own, state: reading.seen, readAt: reading.readAt, recordedAt };
   }
   return { ...business, records, ...(estate.complete ? { listedAt: estate.startedAt } : {}) };
 }

@@ -8,7 +8,7 @@ import type {
   RevokeRequest,
   Waba,
 } from "./business.ts";
-import { lookDelayMs, windowEnd } from "./business.ts";
+import { isSame, isShared, lookDelayMs, resharedAt, windowEnd } from "./business.ts";
 import type { EventDraft } from "./events.ts";
 import type { EstateReading, RecordReading } from "./readings.ts";
 import { isConfirmedDeleted, withRecords } from "./readings.ts";
@@ -17,6 +17,7 @@ import type { OpenReason } from "./reasons.ts";
 export type RevokeDecision =
   | { kind: "join" }
   | { kind: "drive" }
+  | { kind: "reused" }
   | { kind: "superseded" }
   | { kind: "announce-again" }
   | { kind: "mark" };
@@ -31,18 +32,17 @@ export function decideRevoke(
   fulfilled: boolean,
   policy: Policy,
 ): RevokeDecision {
-  const { revocation, reshare } = business;
-  if (revocation?.state === "open") return { kind: isAnswering(revocation, request) ? "drive" : "join" };
-  if (reshare !== undefined && reshare.requestedAt > request.requestedAt + policy.clockSkewMs) {
-    return { kind: "superseded" };
+  const { revocation } = business;
+  if (revocation?.state === "open") {
+    const known = [revocation.request, ...revocation.joined].find((one) => one.commandId === request.commandId);
+    if (known !== undefined) return { kind: isSame(known, request) ? "drive" : "reused" };
+    return { kind: "join" };
   }
+  const reshared = resharedAt(business);
+  if (reshared !== undefined && reshared > request.requestedAt + policy.clockSkewMs) return { kind: "superseded" };
   const over = revocation?.state === "done" || revocation?.state === "nothing";
   const answered = fulfilled && revocation !== undefined && request.requestedAt <= revocation.requestedAt;
   return { kind: over && (answered || !hasAnythingToRevoke(business)) ? "announce-again" : "mark" };
-}
-
-function isAnswering(revocation: Revocation, request: RevokeRequest): boolean {
-  return [revocation.request, ...revocation.joined].some((one) => one.commandId === request.commandId);
 }
 
 /** Anything that is, or may become, a live line of ours. */
@@ -85,8 +85,10 @@ export function markRevocation(business: Business, request: RevokeRequest, now: 
 function marked(waba: Waba, now: number): Waba {
   if (waba.status === "revoked") return waba;
   const { due, ...rest } = { due: undefined, ...waba };
-  // A command that waited on the WABA is answered by its own due time, so that this write stays small (I12).
-  const waiting = due === undefined ? {} : { due: { ...due, nextAt: now } };
+  // A command that waited on the WABA is answered by its own due time, so that this write stays small (I12). A share whose
+  // verification was under way has its answer already.
+  const answered = due === undefined || (isShared(waba) && due.request.type === "share");
+  const waiting = answered ? {} : { due: { ...due, nextAt: now } };
   return { ...rest, status: "revoking", ...waiting };
 }
 
@@ -149,8 +151,8 @@ export type RevocationRun = {
   confirmed: RecordReading[];
   /** A complete list begun after the last DELETE (the first one, when nothing was deleted). */
   fresh: EstateReading;
-  /** A readable WABA of the business is still paid for by a record of ours. */
-  stillFunded: boolean;
+  /** A readable WABA of the business is still paid for by a record of ours; `unread` when that could not be found out. */
+  stillFunded: boolean | "unread";
 };
 
 /** R4, R5 and R6: what the run proves, and whether the word "done" may be said. */
@@ -229,6 +231,7 @@ function whyOpen(
     return record === undefined || !isConfirmedDeleted(record) || record.deleteAnswered?.epoch !== revocation.epoch;
   });
   if (stillListed) return "not_confirmed";
+  if (run.stillFunded === "unread") return "unreadable";
   return run.stillFunded ? "still_funded" : undefined;
 }
 

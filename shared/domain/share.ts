@@ -7,11 +7,14 @@ import type {
   Policy,
   ShareRequest,
   SharedWaba,
+  VerifyRequest,
   Waba,
 } from "./business.ts";
 import {
   dueIn,
+  isHeld,
   isRevoked,
+  isSame,
   isShared,
   isSharing,
   lookDelayMs,
@@ -41,6 +44,10 @@ export type ShareDecision =
   | { kind: "probe" }
   | { kind: "on-item" }
   | { kind: "wait"; until: number }
+  /** Another share of this WABA waits on the item already: this one comes back after it. */
+  | { kind: "later" }
+  /** The item holds a command of the same id and other content. */
+  | { kind: "reused" }
   | { kind: "refuse"; reason: RefuseReason }
   | { kind: "block"; reason: BlockReason; failure?: Failure }
   | { kind: "conclude" }
@@ -54,10 +61,13 @@ export function decideShare(facts: ShareFacts, policy: Policy): ShareDecision {
   const { now, request, business, waba: reading, estate } = facts;
   const waba = business.wabas[request.wabaId];
 
+  const held = [waba?.request, business.waiting[request.wabaId]?.request];
+  if (held.some((one) => one?.commandId === request.commandId && !isSame(one, request))) return { kind: "reused" };
+
   // The unsettled attempt comes first: whatever Meta shows meanwhile may be its effect (H2).
   if (isSharing(waba) && waba.intent !== undefined) {
     if (facts.probed !== true) return { kind: "probe" };
-    if (waba.request.commandId === request.commandId) return { kind: "on-item" };
+    if (isSame(waba.request, request)) return { kind: "on-item" };
     return waitUntil(facts, waba.due?.nextAt ?? now + lookDelayMs(0, policy.settleWindowMs));
   }
 
@@ -120,7 +130,8 @@ function decideAgainstRevocation(facts: ShareFacts, policy: Policy): ShareDecisi
   const { revocation } = business;
   if (revocation === undefined || revocation.state === "held") return undefined;
   const settledAt = (revocation.doneAt ?? now) + policy.settleWindowMs;
-  const unsettled = revocation.state === "open" || (revocation.state === "done" && now < settledAt);
+  // Also after `nothing`: until the window is over, a slow worker of that revocation may still DELETE what it lists.
+  const unsettled = revocation.state === "open" || now < settledAt;
 
   // Within the skew the revocation wins (T1). Nothing that may still happen makes such a share acceptable: no need to wait.
   if (request.requestedAt <= revocation.requestedAt + policy.clockSkewMs) {
@@ -138,11 +149,11 @@ function decideAgainstRevocation(facts: ShareFacts, policy: Policy): ShareDecisi
   return undefined;
 }
 
-/** An item that is full takes no new entry, so that a revocation can always be written (I12). */
+/** One share of a WABA waits on the item at a time. A full item takes no new entry, so that a revocation can always be written (I12). */
 function waitUntil({ request, business, full }: ShareFacts, until: number): ShareDecision {
-  if (full === true && business.waiting[request.wabaId] === undefined)
-    return { kind: "block", reason: "business_full" };
-  return { kind: "wait", until };
+  const parked = business.waiting[request.wabaId];
+  if (parked !== undefined) return isSame(parked.request, request) ? { kind: "wait", until } : { kind: "later" };
+  return full === true ? { kind: "block", reason: "business_full" } : { kind: "wait", until };
 }
 
 function isLastWord(business: Business, policy: Policy): boolean {
@@ -170,8 +181,29 @@ export function intendShare(facts: ShareFacts, intent: Intent, policy: Policy): 
     intent,
     due: dueIn(request, intent.sendDeadline + lookDelayMs(0, policy.settleWindowMs)),
   };
-  const next = withWaba(withoutWaiting(listed, request.wabaId), request.wabaId, waba);
-  return { business: withReshare(next, request), events: [], conclusions: [] };
+  const next = withWaba(withoutOwn(listed, request), request.wabaId, waba);
+  return { business: next, events: [], conclusions: displaced(business, request) };
+}
+
+/** The answer to another command that the WABA still held, and whose place this one takes: nothing on an item is lost (I3). */
+function displaced(business: Business, request: ShareRequest): Conclusion[] {
+  const waba = business.wabas[request.wabaId];
+  if (waba?.due === undefined || isShared(waba) || isSame(waba.due.request, request)) return [];
+  return [answer(business, waba.due.request, isSharing(waba) ? "superseded" : "business_revoked")];
+}
+
+/** The refusal of a command that waited on the item. */
+function answer(business: Business, request: ShareRequest | VerifyRequest, reason: RefuseReason): Conclusion {
+  if (request.type === "share") return refusal(request, reason, business);
+  const event: EventDraft = {
+    detailType: "Verify Refused",
+    commandId: request.commandId,
+    wabaId: request.wabaId,
+    businessId: business.businessId,
+    reason,
+    ...statusOf(business.wabas[request.wabaId]),
+  };
+  return { request, outcome: "refused", reason, event };
 }
 
 /** What became of the POST, as the sender knows it. */
@@ -261,10 +293,22 @@ function acceptShare(business: Business, wabaId: string, allocationId: string, n
   };
 }
 
+/** A record that funds a WABA begins a life: whatever was confirmed of an earlier one under the same id is void (A5, H18). */
+function withLive(business: Business, { allocationId, creditLineId, readAt }: RecordReading, now: number): Business {
+  const known = business.records[allocationId];
+  if (known !== undefined && known.deleteAnswered === undefined) return business;
+  const record: AllocationRecord = { creditLineId, epoch: business.epoch, state: "live", recordedAt: now, readAt };
+  return { ...business, records: { ...business.records, [allocationId]: record } };
+}
+
 /** S3 "adopt": the line already funds this WABA by a live record of ours; nothing is sent. */
 export function adoptShare(facts: ShareFacts, record: RecordReading, policy: Policy): Change {
   const { business, request, now } = facts;
-  const listed = facts.estate === undefined ? business : withRecords(business, facts.estate, now);
+  const listed = withLive(
+    facts.estate === undefined ? business : withRecords(business, facts.estate, now),
+    record,
+    now,
+  );
   const shared: SharedWaba = {
     status: "shared",
     currency: request.currency,
@@ -274,31 +318,29 @@ export function adoptShare(facts: ShareFacts, record: RecordReading, policy: Pol
     allocationId: record.allocationId,
     due: dueIn(request, now + (policy.verifyGraceMs[0] ?? 0)),
   };
-  const next = withWaba(withoutWaiting(listed, request.wabaId), request.wabaId, shared);
+  const next = withWaba(withoutOwn(listed, request), request.wabaId, shared);
   const event: EventDraft = {
     ...shareEvent("Share Accepted", business.businessId, shared, business.wabas[request.wabaId]?.status),
     reason: "adopted",
   };
-  return { business: withReshare(next, request), events: [], conclusions: [{ request, outcome: "done", event }] };
+  return {
+    business: next,
+    events: [],
+    conclusions: [{ request, outcome: "done", event }, ...displaced(business, request)],
+  };
 }
 
-/** Remembers the newest flagged share, also before any revocation: an older revoke that arrives later yields to it (R2, H6b). */
+/** Remembers the newest flagged share that found its WABA shared: an older revoke that arrives later yields to it (R2, H6b). */
 function withReshare(business: Business, { commandId, requestedAt, reshareAfterRevocation }: ShareRequest): Business {
   const newest = business.reshare === undefined || requestedAt > business.reshare.requestedAt;
   return reshareAfterRevocation && newest ? { ...business, reshare: { commandId, requestedAt } } : business;
 }
 
-/** Parks a share on the item until the revocation or the attempt before it is settled. A newer share takes an older one's place. */
+/** Parks a share on the item until the revocation or the attempt before it is settled. */
 export function parkShare({ business, request, now }: ShareFacts, until: number): Change {
   const parked = business.waiting[request.wabaId];
-  const own = parked?.request.commandId === request.commandId;
-  if (parked !== undefined && !own && parked.request.requestedAt >= request.requestedAt) {
-    return refuse(business, request, "superseded");
-  }
-  const due = { nextAt: Math.max(until, now), looks: own ? parked.due.looks + 1 : 0, sweeps: 0 };
-  const next = { ...business, waiting: { ...business.waiting, [request.wabaId]: { request, due } } };
-  const displaced = parked === undefined || own ? [] : refuse(business, parked.request, "superseded").conclusions;
-  return { business: next, events: [], conclusions: displaced };
+  const due = { nextAt: Math.max(until, now), looks: parked === undefined ? 0 : parked.due.looks + 1, sweeps: 0 };
+  return changeTo({ ...business, waiting: { ...business.waiting, [request.wabaId]: { request, due } } });
 }
 
 /** Answers a share that is already true, with the event of the state it asked for. */
@@ -310,7 +352,7 @@ export function concludeShare({ business, request }: ShareFacts): Change {
     commandId: request.commandId,
   };
   return {
-    business: withReshare(withoutOwnWaiting(business, request), request),
+    business: withReshare(withoutOwn(business, request), request),
     events: [],
     conclusions: [{ request, outcome: "done", event }],
   };
@@ -319,7 +361,7 @@ export function concludeShare({ business, request }: ShareFacts): Change {
 /** Refuses the command. The WABA's status is not touched (I11). */
 export function refuse(business: Business, request: ShareRequest, reason: RefuseReason, failure?: Failure): Change {
   return {
-    business: withoutOwnWaiting(business, request),
+    business: withoutOwn(business, request),
     events: [],
     conclusions: [refusal(request, reason, business, failure)],
   };
@@ -354,27 +396,21 @@ export function answerRevoked(business: Business, wabaId: string): Change | unde
   const waba = business.wabas[wabaId];
   if (waba?.due === undefined || (waba.status !== "revoking" && waba.status !== "revoked")) return undefined;
   const { due, ...rest } = waba;
-  const { request } = due;
   const next = { ...business, wabas: { ...business.wabas, [wabaId]: rest } };
-  if (request.type === "share") return refuse(next, request, "business_revoked");
-  const event: EventDraft = {
-    detailType: "Verify Refused",
-    commandId: request.commandId,
-    wabaId,
-    businessId: business.businessId,
-    reason: "business_revoked",
-    status: waba.status,
-  };
-  return {
-    business: next,
-    events: [],
-    conclusions: [{ request, outcome: "refused", reason: "business_revoked", event }],
-  };
+  return { business: next, events: [], conclusions: [answer(business, due.request, "business_revoked")] };
 }
 
-function withoutOwnWaiting(business: Business, request: ShareRequest): Business {
-  const own = business.waiting[request.wabaId]?.request.commandId === request.commandId;
-  return own ? withoutWaiting(business, request.wabaId) : business;
+/** The item without what it held for this very command: its place among the waiting, or the due time of its closed attempt. */
+function withoutOwn(business: Business, request: ShareRequest): Business {
+  const { wabaId } = request;
+  const parked = business.waiting[wabaId];
+  const unparked =
+    parked !== undefined && isSame(parked.request, request) ? withoutWaiting(business, wabaId) : business;
+  const waba = unparked.wabas[wabaId];
+  if (!isSharing(waba) || waba.intent !== undefined || waba.due === undefined) return unparked;
+  if (!isSame(waba.due.request, request)) return unparked;
+  const { due: _answered, ...rest } = waba;
+  return withWaba(unparked, wabaId, rest);
 }
 
 /** What a look at an unsettled attempt found (S6). */
@@ -461,7 +497,9 @@ export function recordProbe(
   const known = withRecords(business, probe.estate, now);
   const waba = known.wabas[wabaId];
   if (!isSharing(waba) || waba.intent === undefined) throw new Error(`WABA ${wabaId} has no attempt to look at`);
-  if (finding.kind === "applied") return acceptShare(known, wabaId, finding.record.allocationId, now, policy);
+  if (finding.kind === "applied") {
+    return acceptShare(withLive(known, finding.record, now), wabaId, finding.record.allocationId, now, policy);
+  }
   if (finding.kind === "refused") {
     const { intent: _closed, due: _due, ...rest } = waba;
     return refuse(withWaba(known, wabaId, rest), waba.request, finding.reason, finding.failure);
@@ -491,7 +529,6 @@ export function recordLateAnswer(
   request: ShareRequest,
   answer: { allocationId: string; creditLineId: string; epoch: number; seen: RecordReading["seen"] },
   now: number,
-  policy: Policy,
 ): Change {
   const { allocationId, creditLineId, epoch } = answer;
   const waba = business.wabas[request.wabaId];
@@ -515,12 +552,9 @@ export function recordLateAnswer(
     }
     const settled = revocation.state === "done" || revocation.state === "nothing";
     if (settled && answer.seen === "deleted") return changeTo(next);
-    // After a revocation of nothing a share needs no flag; what is shared since is a later share all the same (H7c).
-    const sharedSince = Object.values(business.wabas).some((one) => isShared(one) || isSharing(one));
-    const resharedLater =
-      sharedSince ||
-      (business.reshare !== undefined && business.reshare.requestedAt > revocation.requestedAt + policy.clockSkewMs);
-    if (settled && !resharedLater) {
+    // A later share, flagged or after a revocation of nothing: re-opening would take it along (H7c).
+    const sharedSince = Object.values(business.wabas).some(isHeld);
+    if (settled && !sharedSince) {
       const { doneAt: _over, incompleteAnnounced: _said, ...rest } = revocation;
       const reopened: Business = { ...next, revocation: { ...rest, state: "open", due } };
       const marked =

@@ -65,8 +65,12 @@ export type Rejection = {
 const fullBytes = 300 * 1024;
 
 export function isFull(business: Business): boolean {
-  return Buffer.byteLength(JSON.stringify(business)) > fullBytes;
+  const growth = Object.keys(business.wabas).length * wabaGrowthBytes;
+  return Buffer.byteLength(JSON.stringify(business)) + growth > fullBytes;
 }
+
+/** What a WABA that is on the item may still grow by: an intent, a due time with its command, a failure, evidence. */
+const wabaGrowthBytes = 2500;
 
 /** Outcomes are kept this long; the TTL only cleans up. */
 const commandRetentionMs = 400 * 24 * 3_600_000;
@@ -108,10 +112,7 @@ export function createStateStore(deps: {
 
     async commit(loaded, change, now) {
       const transition = identify(newId(), change, now);
-      if (change.business === loaded) {
-        for (const concluded of transition.concluded) await putConcluded(concluded, transition.id, now, true);
-        return { saved: true, business: loaded };
-      }
+      if (change.business === loaded) return concludeUnchanged(loaded, transition, now);
       const business: Business = { ...change.business, version: loaded.version + 1, changedAt: now };
       const put = {
         TableName,
@@ -282,6 +283,19 @@ export function createStateStore(deps: {
     });
   }
 
+  /** Answers commands by a state that is not written: it must still be the one they were judged by (T4, I10). */
+  async function concludeUnchanged(loaded: Business, transition: Identified, now: number): Promise<Written> {
+    const check = {
+      TableName,
+      Key: marshall({ pk: keys.business(loaded.businessId) }),
+      ConditionExpression: loaded.version === 0 ? "attribute_not_exists(pk)" : "version = :loaded",
+      ...(loaded.version === 0 ? {} : { ExpressionAttributeValues: marshall({ ":loaded": loaded.version }) }),
+      ReturnValuesOnConditionCheckFailure: "ALL_OLD" as const,
+    };
+    const announce = true;
+    return write({ ConditionCheck: check }, async () => {}, loaded, transition, now, announce);
+  }
+
   /** One item alone, or with the commands it concludes in one transaction: state and outcome are recorded together or not at all. */
   async function write(
     guarded: TransactWriteItem,
@@ -289,27 +303,43 @@ export function createStateStore(deps: {
     business: Business,
     transition: Identified,
     now: number,
+    /** The rows themselves announce: no other item of the transaction does. */
+    announce = false,
   ): Promise<Written> {
     try {
       if (transition.concluded.length === 0) {
         await alone();
         return { saved: true, business };
       }
-      const rows = transition.concluded.map((concluded) => concludedPut(concluded, transition.id, now, false));
-      await client.send(new TransactWriteItemsCommand({ TransactItems: [guarded, ...rows.map((Put) => ({ Put }))] }));
+      const rows = transition.concluded.map((concluded) => concludedPut(concluded, transition.id, now, announce));
+      await transact([guarded, ...rows.map((Put) => ({ Put }))]);
       return { saved: true, business };
     } catch (error) {
       const lost = lostItem(error);
       if (lost === undefined) throw error;
-      if (lost.item === undefined) {
-        // Only a command's row was in the way: it was answered before. The state must be written all the same.
-        if (lost.commandInTheWay) return write(guarded, alone, business, { ...transition, concluded: [] }, now);
-        return { saved: false, current: undefined };
+      if (lost.kind === "commands") {
+        // These commands were answered before. The state, and the answers of the others, must be written all the same.
+        const concluded = transition.concluded.filter((_, index) => !lost.indexes.includes(index));
+        return write(guarded, alone, business, { ...transition, concluded }, now, announce);
       }
+      if (lost.item === undefined) return { saved: false, current: undefined };
       const current = unmarshall(lost.item);
       // The SDK repeats a write whose answer was lost: then the item in the way is our own.
       if (current["transitionId"] === transition.id) return { saved: true, business: parseBusiness(current) };
       return { saved: false, current: parseBusiness(current) };
+    }
+  }
+
+  /** A busy sibling must not make a settle fail (H26): a conflict is no answer, so the same transaction is tried again. */
+  async function transact(TransactItems: TransactWriteItem[]): Promise<void> {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        await client.send(new TransactWriteItemsCommand({ TransactItems }));
+        return;
+      } catch (error) {
+        if (!isConflict(error) || tries === conflictTriesMax) throw error;
+        await new Promise((resolve) => setTimeout(resolve, conflictDelayMs * tries));
+      }
     }
   }
 
@@ -366,6 +396,9 @@ export function createStateStore(deps: {
     }
   }
 }
+
+const conflictTriesMax = 10;
+const conflictDelayMs = 20;
 
 /** A command's row is final once concluded, so its version is above every number of failed attempts. */
 const concludedVersion = 1_000_000;
@@ -427,16 +460,23 @@ function toItem(value: Record<string, unknown>): Record<string, AttributeValue> 
   return marshall(value, { removeUndefinedValues: true });
 }
 
-/** The item that stood in the way of a conditional write; undefined when the error is of another kind. */
-function lostItem(
-  error: unknown,
-): { item: Record<string, AttributeValue> | undefined; commandInTheWay: boolean } | undefined {
-  if (error instanceof ConditionalCheckFailedException) return { item: error.Item, commandInTheWay: false };
+/** What stood in the way of a conditional write; undefined when the error is of another kind. */
+type Lost =
+  | { kind: "item"; item: Record<string, AttributeValue> | undefined }
+  /** Only rows of commands, by their place among those to conclude. */
+  | { kind: "commands"; indexes: number[] };
+
+function lostItem(error: unknown): Lost | undefined {
+  if (error instanceof ConditionalCheckFailedException) return { kind: "item", item: error.Item };
   if (!(error instanceof TransactionCanceledException)) return undefined;
   const [first, ...rows] = error.CancellationReasons ?? [];
-  if (first?.Code === "ConditionalCheckFailed") return { item: first.Item, commandInTheWay: false };
-  const conflict = [first, ...rows].some((one) => one?.Code === "TransactionConflict");
-  if (conflict) return { item: undefined, commandInTheWay: false };
-  if (rows.some((one) => one.Code === "ConditionalCheckFailed")) return { item: undefined, commandInTheWay: true };
-  return undefined;
+  if (first?.Code === "ConditionalCheckFailed") return { kind: "item", item: first.Item };
+  const inTheWay = rows.flatMap((row, index) => (row.Code === "ConditionalCheckFailed" ? [index] : []));
+  return inTheWay.length > 0 ? { kind: "commands", indexes: inTheWay } : undefined;
+}
+
+/** Another transaction holds one of the items at this very moment; nothing was written, and the same may be tried again. */
+function isConflict(error: unknown): boolean {
+  if (!(error instanceof TransactionCanceledException)) return false;
+  return error.CancellationReasons?.some(({ Code }) => Code === "TransactionConflict") === true;
 }

@@ -129,7 +129,12 @@ export function sharedWaba(overrides: Partial<SharedWaba> = {}): SharedWaba {
 }
 
 export function verifiedWaba(overrides: Partial<SharedWaba> = {}): SharedWaba {
-  const evidence = { receivingCredentialId: credentialId, primaryFundingId: credentialId, checkedAt: now, verifiedAt: now };
+  const evidence = {
+    receivingCredentialId: credentialId,
+    primaryFundingId: credentialId,
+    checkedAt: now,
+    verifiedAt: now,
+  };
   return sharedWaba({ status: "verified", evidence, due: undefined, ...overrides });
 }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import type { RevokeRequest, ShareRequest, VerifyRequest } from "../../shared/domain/business.ts";
+import type { RevokeRequest, ShareRequest } from "../../shared/domain/business.ts";
 
 /** Commands as a producer sends them, each with a fresh id. */
 export function shareCommand(wabaId: string, overrides: Record<string, unknown> = {}) {
@@ -29,10 +29,6 @@ export function shareRequest(wabaId: string, overrides: Partial<ShareRequest> = 
     partnerSwitch: false,
     ...overrides,
   };
-}
-
-export function verifyRequest(wabaId: string, overrides: Partial<VerifyRequest> = {}): VerifyRequest {
-  return { type: "verify", ...ref(), wabaId, ...overrides };
 }
 
 export function revokeRequest(overrides: Partial<RevokeRequest> = {}): RevokeRequest {

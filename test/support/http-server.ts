@@ -25,7 +25,8 @@ export async function startServer(answer: RequestListener) {
 }
 
 /** One JSON answer to everything. */
-export function startJsonServer(body: unknown, { status = 200, headers = {} as Record<string, string> } = {}) {
+export function startJsonServer(body: unknown, options: { status?: number; headers?: Record<string, string> } = {}) {
+  const { status = 200, headers = {} } = options;
   return startServer((_request, response) => {
     response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body));
   });

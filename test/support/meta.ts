@@ -4,7 +4,7 @@ import type { Variants } from "../../infra/local/meta/meta-variants.ts";
 import type { WorldInput } from "../../infra/local/meta/meta-world.ts";
 import { localStage } from "../../infra/config.ts";
 
-export const partner = localStage.partnerBusinessId;
+const partner = localStage.partnerBusinessId;
 export const line = localStage.creditLineId;
 export const systemToken = "EAAsystemTokenOfThePartner0123456789";
 
@@ -38,7 +38,10 @@ export async function startMeta(variants: Partial<Variants> = {}) {
       customers += 1;
       const number = String(customers).padStart(6, "0");
       const businessId = `98765432109${number}001`;
-      const wabaIds = Array.from({ length: wabaCount }, (_, index) => `98765432109${number}1${String(index).padStart(2, "0")}`);
+      const wabaIds = Array.from(
+        { length: wabaCount },
+        (_, index) => `98765432109${number}1${String(index).padStart(2, "0")}`,
+      );
       const token = `EAAbusinessTokenOfCustomer${number}xyz`;
       await post("/_world", {
         businesses: [{ id: businessId, name: `Customer ${number}` }],

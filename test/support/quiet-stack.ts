@@ -1,13 +1,7 @@
 import { readFileSync, writeFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import {
-  GetQueueAttributesCommand,
-  ReceiveMessageCommand,
-  SendMessageCommand,
-  SQSClient,
-  type Message,
-} from "@aws-sdk/client-sqs";
+import { GetQueueAttributesCommand, ReceiveMessageCommand, SQSClient, type Message } from "@aws-sdk/client-sqs";
 import type { SQSRecord } from "aws-lambda";
 import * as z from "zod";
 import { localStage, parseStageConfig, type StageConfigInput, systemTokenSecretName } from "../../infra/config.ts";
@@ -36,6 +30,21 @@ export async function startQuietStack(
   const { endpoint, outputs } = aws;
   const client = { endpoint, region: "us-east-1", credentials: { accessKeyId: "test", secretAccessKey: "test" } };
   const sqs = new SQSClient(client);
+  const taken: Record<string, Message[]> = {};
+
+  async function take(url: string, waitSeconds: number): Promise<Message[]> {
+    const { Messages } = await sqs.send(
+      new ReceiveMessageCommand({
+        QueueUrl: url,
+        MaxNumberOfMessages: 10,
+        WaitTimeSeconds: waitSeconds,
+        VisibilityTimeout: 43_200,
+        MessageAttributeNames: ["All"],
+        MessageSystemAttributeNames: ["All"],
+      }),
+    );
+    return Messages ?? [];
+  }
 
   return {
     ...aws,
@@ -58,21 +67,20 @@ export async function startQuietStack(
       };
     },
 
-    send: (url: string, body: string) => sqs.send(new SendMessageCommand({ QueueUrl: url, MessageBody: body })),
-
-    /** What the queue holds now, and what becomes visible within `waitSeconds`; each message is taken for good. */
-    async take(url: string, waitSeconds = 0): Promise<Message[]> {
-      const { Messages } = await sqs.send(
-        new ReceiveMessageCommand({
-          QueueUrl: url,
-          MaxNumberOfMessages: 10,
-          WaitTimeSeconds: waitSeconds,
-          VisibilityTimeout: 43_200,
-          MessageAttributeNames: ["All"],
-          MessageSystemAttributeNames: ["All"],
-        }),
-      );
-      return Messages ?? [];
+    /**
+     * The messages that the queue has shown so far and whose body holds `text`; waits until there are `atLeast` so many.
+     * What it sees is taken for good, and kept here for whoever asks next.
+     */
+    async messages(url: string, text: string, { atLeast = 0 } = {}): Promise<Message[]> {
+      const all = (taken[url] ??= []);
+      const deadline = Date.now() + 5000;
+      for (;;) {
+        const page = await take(url, 0);
+        all.push(...page);
+        const found = all.filter(({ Body }) => Body?.includes(text));
+        if (page.length === 0 && (found.length >= atLeast || Date.now() > deadline)) return found;
+        if (page.length === 0) all.push(...(await take(url, 1)));
+      }
     },
 
     async counts(url: string): Promise<{ visible: number; delayed: number }> {

@@ -146,12 +146,18 @@ describe("a revocation", () => {
   });
 
   test("H27d: of nothing asks no flag of a later share", () => {
-    const facts = { business: business({ epoch: 1, revocation: doneRevocation({ state: "nothing" }) }), request: after };
+    const facts = {
+      business: business({ epoch: 1, revocation: doneRevocation({ state: "nothing" }) }),
+      request: after,
+    };
     expect(decide(facts)).toEqual({ kind: "attempt" });
   });
 
   test("H27d: of nothing still refuses an older share, and does not say that a flag would help", () => {
-    const facts = { business: business({ epoch: 1, revocation: doneRevocation({ state: "nothing" }) }), request: older };
+    const facts = {
+      business: business({ epoch: 1, revocation: doneRevocation({ state: "nothing" }) }),
+      request: older,
+    };
     expect(decide(facts)).toEqual(refused("superseded"));
   });
 
@@ -164,10 +170,13 @@ describe("a revocation", () => {
 });
 
 describe("a WABA that is shared", () => {
-  test.each(["shared", "verified", "pending", "mismatched"] as const)("concludes another share of it while %s", (status) => {
-    const facts = { business: business({ wabas: { [wabaId]: sharedWaba({ status }) } }) };
-    expect(decide({ ...facts, request: shareRequest({ commandId: "share-2" }) })).toEqual({ kind: "conclude" });
-  });
+  test.each(["shared", "verified", "pending", "mismatched"] as const)(
+    "concludes another share of it while %s",
+    (status) => {
+      const facts = { business: business({ wabas: { [wabaId]: sharedWaba({ status }) } }) };
+      expect(decide({ ...facts, request: shareRequest({ commandId: "share-2" }) })).toEqual({ kind: "conclude" });
+    },
+  );
 
   test("is not asked of Meta again", () => {
     const { waba: _unread, ...facts } = shareFacts({ business: business({ wabas: { [wabaId]: verifiedWaba() } }) });
@@ -175,7 +184,10 @@ describe("a WABA that is shared", () => {
   });
 
   test("H17: refuses another currency", () => {
-    const facts = { business: business({ wabas: { [wabaId]: verifiedWaba() } }), request: shareRequest({ currency: "USD" }) };
+    const facts = {
+      business: business({ wabas: { [wabaId]: verifiedWaba() } }),
+      request: shareRequest({ currency: "USD" }),
+    };
     expect(decide(facts)).toEqual(refused("currency_conflict"));
   });
 
@@ -205,8 +217,16 @@ describe("a WABA that was shared before its revocation", () => {
 describe("what the command says of itself", () => {
   test.each<[string, Partial<ShareFacts>, Reason]>([
     ["claims another business", { request: shareRequest({ businessId: otherBusinessId }) }, "owner_mismatch"],
-    ["asks for a currency outside the stage's list", { request: shareRequest({ currency: "CHF" }) }, "currency_unsupported"],
-    ["is for the partner's own business", { business: { ...business(), businessId: policy.partnerBusinessId } }, "same_business"],
+    [
+      "asks for a currency outside the stage's list",
+      { request: shareRequest({ currency: "CHF" }) },
+      "currency_unsupported",
+    ],
+    [
+      "is for the partner's own business",
+      { business: { ...business(), businessId: policy.partnerBusinessId } },
+      "same_business",
+    ],
   ])("refuses a share that %s, without asking Meta", (_title, overrides, reason) => {
     const { waba: _unread, ...facts } = shareFacts(overrides);
     expect(decideShare(facts, policy)).toEqual(refused(reason));
@@ -298,7 +318,7 @@ describe("what Meta shows", () => {
     ["without a business", { receivingBusinessId: undefined }],
     ["missing", { seen: "missing" }],
   ] as const)("H8: is not adopted by a record that E6 shows %s", (_title, seen) => {
-    const facts = { waba: wabaReading({ funding: lineFunds }), estate: estate([recordReading(seen as object)]) };
+    const facts = { waba: wabaReading({ funding: lineFunds }), estate: estate([recordReading(seen)]) };
     expect(decide(facts)).toEqual(refused("funded_elsewhere"));
   });
 
@@ -329,7 +349,10 @@ describe("what Meta shows", () => {
 
   test("H12d: a sibling's live record on the line shares nothing for this WABA", () => {
     const facts = {
-      business: business({ wabas: { [siblingId]: verifiedWaba() }, records: { [recordReading().allocationId]: record() } }),
+      business: business({
+        wabas: { [siblingId]: verifiedWaba() },
+        records: { [recordReading().allocationId]: record() },
+      }),
       estate: estate([recordReading()]),
     };
     expect(decide(facts)).toEqual({ kind: "attempt" });

@@ -111,7 +111,7 @@ describe("a look cannot tell", () => {
     ["H9: a live record appeared that nothing but the POST explains", seeing([recordReading()])],
     ["a listed record is unreadable", seeing([recordReading({ seen: "unreadable" })])],
     ["a listed record has a status Meta does not document", seeing([recordReading({ seen: "strange" })])],
-    ["a listed live record does not say whose it is", seeing([recordReading({ receivingBusinessId: undefined as never })])],
+    ["a listed live record does not say whose it is", seeing([recordReading({ receivingBusinessId: undefined })])],
     ["a listed record was not read at all", { estate: listedUnread }],
   ])("when %s", (_title, look) => {
     expect(judge(attempted(), look)).toEqual({ kind: "cannot-tell" });
@@ -123,8 +123,19 @@ describe("a look cannot tell", () => {
     const stored = attempted({ epoch: 1 }, { epoch: 1, records: { [allocationId]: deletedRecord() } });
     expect(judge(stored, seeing([recordReading()]))).toEqual({ kind: "cannot-tell" });
     const answer = { allocationId, creditLineId: lineId, epoch: 1, seen: "live" } as const;
-    const told = recordLateAnswer(stored, shareRequest(), answer, now, policy).business;
+    const told = recordLateAnswer(stored, shareRequest(), answer, now).business;
     expect(judge(told, seeing([recordReading()]))).toEqual({ kind: "cannot-tell" });
+  });
+});
+
+describe("a record that was gone and lives again", () => {
+  test("H7d: explains nothing, however often it was looked at since", () => {
+    const gone = record({ state: "deleted", recordedAt: intent().madeAt });
+    const stored = attempted({}, { records: { [allocationId]: gone } });
+    const found = probe(seeing([recordReading()]));
+    expect(judgeProbe(stored, wabaId, found, policy)).toEqual({ kind: "cannot-tell" });
+    const looked = recordProbe(stored, wabaId, found, { kind: "cannot-tell" }, now, policy).business;
+    expect(judgeProbe(looked, wabaId, found, policy)).toEqual({ kind: "cannot-tell" });
   });
 });
 
@@ -175,7 +186,17 @@ describe("a look that is recorded", () => {
     expect(next.wabas[wabaId]).toMatchObject({ status: "shared", allocationId, due: { nextAt: now + 30_000 } });
     expect(next.wabas[wabaId]?.intent).toBeUndefined();
     expect(next.records[allocationId]).toMatchObject({ state: "live" });
-    expect(conclusions).toMatchObject([{ request: shareRequest(), outcome: "done", event: { detailType: "Share Accepted" } }]);
+    expect(conclusions).toMatchObject([
+      { request: shareRequest(), outcome: "done", event: { detailType: "Share Accepted" } },
+    ]);
+  });
+
+  test("H18: as applied by an id that a revocation had confirmed deleted begins a new life of that record", () => {
+    const stored = attempted({ epoch: 1 }, { epoch: 1, records: { [allocationId]: deletedRecord() } });
+    const found = probe({ funding: lineFunds, estate: estate([recordReading()]) });
+    const finding = { kind: "applied", record: recordReading() } as const;
+    const { business: next } = recordProbe(stored, wabaId, found, finding, now, policy);
+    expect(next.records[allocationId]).toEqual(record({ epoch: 1, recordedAt: now }));
   });
 
   test("as absent keeps when the first absence began, not the last", () => {
@@ -212,7 +233,9 @@ describe("a look that is recorded", () => {
   test("as in doubt is announced once, with what Meta answered", () => {
     const stored = attempted({ failure: failure("permission_denied") });
     const first = look(stored, { kind: "in-doubt" });
-    expect(first.events).toMatchObject([{ detailType: "Share In Doubt", reason: "permission_denied", status: "sharing" }]);
+    expect(first.events).toMatchObject([
+      { detailType: "Share In Doubt", reason: "permission_denied", status: "sharing" },
+    ]);
     expect(first.conclusions).toEqual([]);
     expect(look(first.business, { kind: "in-doubt" }).events).toEqual([]);
   });
@@ -252,14 +275,14 @@ describe("a late answer, whose intent is gone or of an older epoch,", () => {
 
   test("of an intent that a look settled meanwhile by the same allocation is only recorded", () => {
     const stored = business({ wabas: { [wabaId]: sharedWaba({ allocationId: otherAllocationId }) } });
-    const { business: next, events } = recordLateAnswer(stored, shareRequest(), answer, now, policy);
+    const { business: next, events } = recordLateAnswer(stored, shareRequest(), answer, now);
     expect(next.records[otherAllocationId]).toMatchObject({ state: "unknown", recordedAt: now, epoch: 0 });
     expect(events).toEqual([]);
   });
 
   test("that names another allocation than the WABA's is a finding: the line was shared twice", () => {
     const stored = business({ wabas: { [wabaId]: sharedWaba() } });
-    expect(recordLateAnswer(stored, shareRequest(), answer, now, policy).events).toMatchObject([
+    expect(recordLateAnswer(stored, shareRequest(), answer, now).events).toMatchObject([
       { detailType: "Drift Found", reason: "record_duplicate", allocationConfigId: otherAllocationId },
     ]);
   });

@@ -25,6 +25,7 @@ import {
   otherAllocationId,
   policy,
   probe,
+  record,
   recordReading,
   revokedBusiness,
   revokedWaba,
@@ -85,11 +86,17 @@ describe("the latest accepted re-share", () => {
 
   test.each<[string, (stored: Business, request: typeof reshare) => Business]>([
     ["attempted", (found, request) => intendShare(shareFacts({ business: found, request }), fresh, policy).business],
-    ["adopted", (found, request) => adoptShare(shareFacts({ business: found, request }), recordReading(), policy).business],
-  ])("is remembered when it is %s, also before any revocation: an older revoke may still be on its way (H6b)", (_how, act) => {
-    expect(act(business(), reshare).reshare).toEqual({ commandId: "reshare-1", requestedAt: reshare.requestedAt });
-    expect(act(business(), shareRequest()).reshare).toBeUndefined();
-  });
+    [
+      "adopted",
+      (found, request) => adoptShare(shareFacts({ business: found, request }), recordReading(), policy).business,
+    ],
+  ])(
+    "is remembered when it is %s, also before any revocation: an older revoke may still be on its way (H6b)",
+    (_how, act) => {
+      expect(act(business(), reshare).reshare).toEqual({ commandId: "reshare-1", requestedAt: reshare.requestedAt });
+      expect(act(business(), shareRequest()).reshare).toBeUndefined();
+    },
+  );
 
   test("is remembered when the WABA is shared already (H6b)", () => {
     const { business: next } = concludeShare(shareFacts({ business: stored, request: reshare }));
@@ -141,8 +148,8 @@ describe("the answer to a POST", () => {
   });
 
   test("H18: that names an id which a revocation had confirmed deleted voids that confirmation", () => {
-    const { record } = settle({ kind: "accepted", allocationId }, intent({ epoch: 1 }));
-    expect(record?.record).toEqual({ creditLineId: lineId, epoch: 1, state: "unknown", recordedAt: now });
+    const { record: kept } = settle({ kind: "accepted", allocationId }, intent({ epoch: 1 }));
+    expect(kept?.record).toEqual({ creditLineId: lineId, epoch: 1, state: "unknown", recordedAt: now });
   });
 
   test("that was rejected before any effect closes the intent; the message tries again", () => {
@@ -167,24 +174,26 @@ describe("the answer to a POST", () => {
   test.each(["refused_by_meta", "same_business", "meta_unavailable"] as const)(
     "H11: of the class %s leaves the effect unknown: the WABA stays in sharing and the due time takes over",
     (reason) => {
-      const { waba, record, change } = settle({ kind: "unknown", failure: failure(reason) });
+      const { waba, record: kept, change } = settle({ kind: "unknown", failure: failure(reason) });
       expect(waba).toMatchObject({ status: "sharing", intent: { id: "intent-1", failure: failure(reason) } });
       expect(waba.due).toEqual(sharingWaba().due);
-      expect(record).toBeUndefined();
+      expect(kept).toBeUndefined();
       expect(change).toMatchObject({ events: [], conclusions: [] });
     },
   );
 
   test("H27m: that names another WABA is in doubt, and its allocation is recorded all the same", () => {
-    const { waba, record } = settle({ kind: "unknown", failure: failure(), allocationId: otherAllocationId });
+    const { waba, record: kept } = settle({ kind: "unknown", failure: failure(), allocationId: otherAllocationId });
     expect(waba).toMatchObject({ status: "sharing", intent: { id: "intent-1" } });
-    expect(record).toMatchObject({ allocationId: otherAllocationId, record: { state: "unknown", epoch: 0 } });
+    expect(kept).toMatchObject({ allocationId: otherAllocationId, record: { state: "unknown", epoch: 0 } });
   });
 
   test("cannot be settled where no attempt is", () => {
     const revoked = { ...attempted, wabas: { [wabaId]: revokedWaba() } };
     const outcome = { kind: "accepted", allocationId } as const;
-    expect(() => settleShare(revoked, intent(), request, outcome, { now, onItem: false }, policy)).toThrow("no attempt");
+    expect(() => settleShare(revoked, intent(), request, outcome, { now, onItem: false }, policy)).toThrow(
+      "no attempt",
+    );
   });
 });
 
@@ -194,7 +203,16 @@ describe("an adopted share", () => {
     const { business: next, conclusions } = adoptShare(facts, recordReading(), policy);
     expect(next.wabas[wabaId]).toEqual(sharedWaba({ due: dueIn(facts.request, now + 30_000) }));
     expect(next.records[allocationId]).toMatchObject({ state: "live", creditLineId: lineId });
-    expect(conclusions).toMatchObject([{ outcome: "done", event: { detailType: "Share Accepted", reason: "adopted" } }]);
+    expect(conclusions).toMatchObject([
+      { outcome: "done", event: { detailType: "Share Accepted", reason: "adopted" } },
+    ]);
+  });
+
+  test("H18: by an id that a revocation had confirmed deleted begins a new life of that record", () => {
+    const stored = revokedBusiness({ epoch: 2, records: { [allocationId]: deletedRecord() } });
+    const facts = shareFacts({ business: stored, request: reshare, estate: estate([recordReading()]) });
+    const { business: next } = adoptShare(facts, recordReading(), policy);
+    expect(next.records[allocationId]).toEqual(record({ epoch: 2, recordedAt: now }));
   });
 });
 
@@ -209,7 +227,9 @@ describe("a share of what is shared", () => {
     const request = shareRequest({ commandId: "share-2" });
     const change = concludeShare(shareFacts({ business: stored, request }));
     expect(change.business).toBe(stored);
-    expect(change.conclusions).toMatchObject([{ request, outcome: "done", event: { detailType, commandId: "share-2", status } }]);
+    expect(change.conclusions).toMatchObject([
+      { request, outcome: "done", event: { detailType, commandId: "share-2", status } },
+    ]);
   });
 });
 
@@ -267,7 +287,11 @@ describe("a command that a revocation overtook", () => {
     const due = dueIn(verifyRequest(), now);
     const change = answerRevoked(revokedBusiness({ wabas: { [wabaId]: revokedWaba({ due }) } }), wabaId);
     expect(change?.conclusions).toMatchObject([
-      { request: verifyRequest(), reason: "business_revoked", event: { detailType: "Verify Refused", status: "revoked" } },
+      {
+        request: verifyRequest(),
+        reason: "business_revoked",
+        event: { detailType: "Verify Refused", status: "revoked" },
+      },
     ]);
   });
 

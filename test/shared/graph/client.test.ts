@@ -114,16 +114,19 @@ describe("the reads", () => {
     });
   });
 
-  test.each(["list", "bare-object"] as const)("list a business's records when Meta answers one as a %s", async (listShape) => {
-    const meta = await startMeta({ listShape });
-    const { businessId, allocationId } = await funded(meta);
-    const stranger = await meta.customer();
-    expect(await meta.graph.listAllocations(line, businessId, signal)).toEqual({
-      ok: true,
-      value: [{ allocationId, deleted: false }],
-    });
-    expect(await meta.graph.listAllocations(line, stranger.businessId, signal)).toEqual({ ok: true, value: [] });
-  });
+  test.each(["list", "bare-object"] as const)(
+    "list a business's records when Meta answers one as a %s",
+    async (listShape) => {
+      const meta = await startMeta({ listShape });
+      const { businessId, allocationId } = await funded(meta);
+      const stranger = await meta.customer();
+      expect(await meta.graph.listAllocations(line, businessId, signal)).toEqual({
+        ok: true,
+        value: [{ allocationId, deleted: false }],
+      });
+      expect(await meta.graph.listAllocations(line, stranger.businessId, signal)).toEqual({ ok: true, value: [] });
+    },
+  );
 
   test.each([{ listFieldExpansions: true }, { listFieldExpansions: false }])(
     "list a deleted record as deleted only when the list says so ($listFieldExpansions)",
@@ -138,15 +141,18 @@ describe("the reads", () => {
     },
   );
 
-  test.each([{ shortPages: false }, { shortPages: true }])("list every page (short pages: $shortPages)", async (variants) => {
-    const meta = await startMeta(variants);
-    const { businessId } = await meta.customer();
-    const ids = Array.from({ length: 60 }, (_, index) => String(9_300_000_000_000 + index));
-    await meta.world({ allocations: ids.map((id) => ({ id, lineId: line, receivingBusinessId: businessId })) });
-    const listed = await meta.graph.listAllocations(line, businessId, signal);
-    expect(listed).toEqual({ ok: true, value: ids.map((allocationId) => ({ allocationId, deleted: false })) });
-    expect(meta.calls("E8").length).toBeGreaterThan(2);
-  });
+  test.each([{ shortPages: false }, { shortPages: true }])(
+    "list every page (short pages: $shortPages)",
+    async (variants) => {
+      const meta = await startMeta(variants);
+      const { businessId } = await meta.customer();
+      const ids = Array.from({ length: 60 }, (_, index) => String(9_300_000_000_000 + index));
+      await meta.world({ allocations: ids.map((id) => ({ id, lineId: line, receivingBusinessId: businessId })) });
+      const listed = await meta.graph.listAllocations(line, businessId, signal);
+      expect(listed).toEqual({ ok: true, value: ids.map((allocationId) => ({ allocationId, deleted: false })) });
+      expect(meta.calls("E8").length).toBeGreaterThan(2);
+    },
+  );
 
   test("fail a list that is not complete, whatever page is missing", async () => {
     const meta = await startMeta();
@@ -226,14 +232,22 @@ describe("the token of a read", () => {
 
   test.each([
     { what: "is dead", world: (value: string) => ({ tokens: [{ value, kind: "business" as const, dead: true }] }) },
-    { what: "lacks the permission", world: (value: string) => ({ tokens: [{ value, kind: "business" as const, lacksPermission: true }] }) },
-    { what: "does not see the WABA", world: (value: string) => ({ tokens: [{ value, kind: "business" as const, wabaIds: [] }] }) },
+    {
+      what: "lacks the permission",
+      world: (value: string) => ({ tokens: [{ value, kind: "business" as const, lacksPermission: true }] }),
+    },
+    {
+      what: "does not see the WABA",
+      world: (value: string) => ({ tokens: [{ value, kind: "business" as const, wabaIds: [] }] }),
+    },
   ])("falls back to the system's when the customer's $what", async ({ world }) => {
     const meta = await startMeta();
     const { businessId, wabaId, token } = await meta.customer();
     meta.secrets["customer"] = token;
     await meta.world(world(token));
-    expect(await meta.graph.readWaba(wabaId, "customer", signal)).toMatchObject({ value: { ownerBusinessId: businessId } });
+    expect(await meta.graph.readWaba(wabaId, "customer", signal)).toMatchObject({
+      value: { ownerBusinessId: businessId },
+    });
     expect(meta.calls("E3", wabaId).at(-1)?.tokenKind).toBe("system");
   });
 
@@ -299,7 +313,13 @@ describe("a read that fails", () => {
   ])("with code $code ($subcode) is $reason after $calls call(s)", async ({ code, subcode, reason, calls }) => {
     const meta = await startMeta();
     const { wabaId } = await meta.customer();
-    await meta.faults({ match: "E7", kind: "error-before", code, times: 9, ...(subcode === undefined ? {} : { subcode }) });
+    await meta.faults({
+      match: "E7",
+      kind: "error-before",
+      code,
+      times: 9,
+      ...(subcode === undefined ? {} : { subcode }),
+    });
     const funding = await meta.graph.readFunding(wabaId, undefined, signal);
     expect(funding).toMatchObject({ known: false, failure: { reason, code, fbtraceId: expect.any(String) } });
     expect(meta.calls("E7")).toHaveLength(calls);
@@ -333,7 +353,10 @@ describe("a read that fails", () => {
   });
 
   test("is throttled, and not repeated, also when Meta calls the throttle transient and names no time", async () => {
-    const server = await startJsonServer({ error: { code: 4, message: "limit reached", is_transient: true } }, { status: 400 });
+    const server = await startJsonServer(
+      { error: { code: 4, message: "limit reached", is_transient: true } },
+      { status: 400 },
+    );
     const { graph } = clientOf(server.url);
     await expect(graph.readFunding("12", undefined, signal)).rejects.toThrow(ThrottledError);
     expect(server.requests).toHaveLength(1);
@@ -488,7 +511,10 @@ describe("a DELETE", () => {
   test("is definite when Meta says so, also of a record that is deleted already or unknown", async () => {
     const meta = await startMeta({ repeatedDelete: "error" });
     const { allocationId, businessId } = await funded(meta);
-    expect(await meta.graph.deleteAllocation(allocationId, send())).toEqual({ kind: "definite", at: expect.any(Number) });
+    expect(await meta.graph.deleteAllocation(allocationId, send())).toEqual({
+      kind: "definite",
+      at: expect.any(Number),
+    });
     expect(liveAllocations(meta.model, line, businessId, Date.now())).toEqual([]);
     expect(await meta.graph.deleteAllocation(allocationId, send())).toMatchObject({ kind: "definite" });
     expect(await meta.graph.deleteAllocation("910000000009999", send())).toMatchObject({ kind: "definite" });

@@ -1,6 +1,12 @@
+import { execFileSync, spawnSync } from "node:child_process";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { once } from "node:events";
-import { createServer, type Socket } from "node:net";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer as createSecureServer } from "node:https";
+import { createServer, type AddressInfo, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setDefaultCACertificates } from "node:tls";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { createTransport, type GraphRequest, parseLossless } from "../../../shared/graph/transport.ts";
 import { startJsonServer, startServer } from "../../support/http-server.ts";
@@ -111,7 +117,7 @@ describe("a change that cannot be sent", () => {
   test("counts as not sent when nobody listens", async () => {
     const server = createServer().listen(0, "127.0.0.1");
     await once(server, "listening");
-    const { port } = server.address() as { port: number };
+    const { port } = server.address() as AddressInfo;
     server.close();
     await once(server, "close");
     expect(await transportTo(`http://127.0.0.1:${port}`)(post, soon())).toMatchObject({ kind: "not-sent" });
@@ -153,19 +159,68 @@ describe("an answer that does not come", () => {
       answer: (socket: Socket) => socket.end("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>"),
     },
     {
-      what: "the body is larger than any of Meta's",
+      what: "the body grows larger than any of Meta's",
       answer: (socket: Socket) =>
-        socket.end(`HTTP/1.1 200 OK\r\nContent-Length: ${6 * 1024 * 1024}\r\n\r\n"${"x".repeat(6 * 1024 * 1024 - 2)}"`),
+        socket.write(`HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n"${"x".repeat(6 * 1024 * 1024)}`),
     },
-  ])("leaves the effect unknown when $what", async ({ answer }) => {
+  ])("leaves the effect unknown, and the connection closed, when $what", async ({ answer }) => {
+    const gone = Promise.withResolvers<void>();
     const server = await startServer(({ socket }) => {
+      socket.once("close", () => gone.resolve());
       socket.on("error", () => {
         // The client hung up while the test still wrote.
       });
       answer(socket);
     });
-    expect(await transportTo(server.url)(post, soon())).toMatchObject({ kind: "no-answer" });
+    const transport = transportTo(server.url, { timeoutMs: 60_000 });
+    expect(await transport(post, soon())).toMatchObject({ kind: "no-answer" });
+    await gone.promise;
     expect(server.requests).toHaveLength(1);
+  });
+});
+
+const certificateTool = "openssl";
+
+describe.skipIf(spawnSync(certificateTool, ["version"]).status !== 0)("over TLS, as Meta is reached", () => {
+  async function startSecureServer(): Promise<{ url: string; paths: string[] }> {
+    const folder = mkdtempSync(join(tmpdir(), "transport-test-"));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const [keyFile, certFile] = [join(folder, "key.pem"), join(folder, "cert.pem")];
+    const names = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"];
+    const kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"];
+    execFileSync(certificateTool, ["req", ...kind, ...names, "-keyout", keyFile, "-out", certFile], {
+      stdio: "ignore",
+    });
+    const cert = readFileSync(certFile, "utf8");
+    setDefaultCACertificates([cert]);
+
+    const paths: string[] = [];
+    const server = createSecureServer({ key: readFileSync(keyFile), cert }, ({ method, url }, response) => {
+      paths.push(`${method} ${url}`);
+      response.end("{}");
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    onTestFinished(() => {
+      server.close();
+      server.closeAllConnections();
+    });
+    return { url: `https://localhost:${(server.address() as AddressInfo).port}`, paths };
+  }
+
+  test("a read and a change both arrive, each encrypted", async () => {
+    const server = await startSecureServer();
+    const send = transportTo(server.url);
+    expect(await send(get, { signal: never() })).toMatchObject({ kind: "answer", status: 200 });
+    expect(await send(post, soon())).toMatchObject({ kind: "answer", status: 200 });
+    expect(server.paths).toEqual(["GET /v25.0/12", "POST /v25.0/20/share?waba_id=12"]);
+  });
+
+  test("a change is not sent to whoever cannot prove to be Meta", async () => {
+    const server = await startSecureServer();
+    setDefaultCACertificates([]);
+    expect(await transportTo(server.url)(post, soon())).toMatchObject({ kind: "not-sent" });
+    expect(server.paths).toEqual([]);
   });
 });
 

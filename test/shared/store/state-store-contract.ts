@@ -93,7 +93,9 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
       test("saves one of 50 racing decisions and shows each loser the item that won", async () => {
         const business = await stored();
         const written = await Promise.all(
-          Array.from({ length: 50 }, (_, index) => store.commit(business, changeTo({ ...business, name: `${index}` }), at)),
+          Array.from({ length: 50 }, (_, index) =>
+            store.commit(business, changeTo({ ...business, name: `${index}` }), at),
+          ),
         );
         const winners = written.filter(({ saved }) => saved);
         expect(winners).toHaveLength(1);
@@ -108,7 +110,7 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
           store.commit(fresh, changeTo({ ...fresh, name: "one" }), at),
           store.commit(fresh, changeTo({ ...fresh, name: "two" }), at),
         ]);
-        expect(written.map(({ saved }) => saved).toSorted()).toEqual([false, true]);
+        expect(written.filter(({ saved }) => saved)).toHaveLength(1);
       });
 
       test("gives each event the id of its write and its place in it", async () => {
@@ -160,7 +162,9 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
       test("records a conclusion of a business that does not change without writing the business", async () => {
         const business = await stored();
         const request = shareRequest(newId("12"));
-        expect(await store.commit(business, { ...changeTo(business), conclusions: [conclusionOf(request)] }, at)).toEqual({
+        expect(
+          await store.commit(business, { ...changeTo(business), conclusions: [conclusionOf(request)] }, at),
+        ).toEqual({
           saved: true,
           business,
         });
@@ -271,7 +275,7 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
           store.settle(business, settlement, at),
           store.settle(business, settlement, at),
         ]);
-        expect(written.map(({ saved }) => saved).toSorted()).toEqual([false, true]);
+        expect(written.filter(({ saved }) => saved)).toHaveLength(1);
         expect(await load(business.businessId)).toMatchObject({ version: 2 });
       });
 
@@ -323,7 +327,9 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
         const request = shareRequest(newId("12"));
         const business = await stored((fresh) => attempting(fresh, request));
         const sibling = shareRequest(newId("12"));
-        savedBusiness(await store.commit(business, changeTo(attempting(business, sibling, { nextAt: at + 70_000 })), at));
+        savedBusiness(
+          await store.commit(business, changeTo(attempting(business, sibling, { nextAt: at + 70_000 })), at),
+        );
         const settlement = acceptance(business, request, "91");
         const { due: _due, ...waba } = sharedWaba(request, "91");
         const change = changeTo({ ...business, wabas: { [request.wabaId]: waba } });
@@ -345,12 +351,16 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
       test("is written once: whoever comes later is told who it is", async () => {
         const wabaId = newId("12");
         const claims = await Promise.all(
-          ["1101", "1102", "1103"].map((businessId) => store.claimOwner(wabaId, businessId, { overPendingRevoke: false })),
+          ["1101", "1102", "1103"].map((businessId) =>
+            store.claimOwner(wabaId, businessId, { overPendingRevoke: false }),
+          ),
         );
         const [owner, ...others] = new Set(claims.map(({ businessId }) => businessId));
         expect(others).toEqual([]);
         expect(await store.loadPointer(wabaId)).toMatchObject({ wabaId, businessId: owner });
-        expect(await store.claimOwner(wabaId, "1109", { overPendingRevoke: true })).toMatchObject({ businessId: owner });
+        expect(await store.claimOwner(wabaId, "1109", { overPendingRevoke: true })).toMatchObject({
+          businessId: owner,
+        });
       });
 
       test("is known to whoever claimed it when the answer was lost and the client repeated it", async () => {
@@ -471,7 +481,13 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
       test("is recorded and announced once, under its hash: the command of that id is another matter", async () => {
         const hash = randomUUID();
         const commandId = randomUUID();
-        const rejection = { hash, commandId, wabaId: "1201", reason: "invalid_command", detail: "currency: bad" } as const;
+        const rejection = {
+          hash,
+          commandId,
+          wabaId: "1201",
+          reason: "invalid_command",
+          detail: "currency: bad",
+        } as const;
         expect(await store.reject(rejection, at)).toBeUndefined();
         const first = await transition(keys.command(`sha256:${hash}`));
         expect(first.events).toEqual([
@@ -496,7 +512,7 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
     });
 
     test("keeps the latest end of a throttle, whoever saves it last", async () => {
-      await Promise.all([at + 3, at + 9, at + 6].map((until) => store.saveBlockedUntil(until)));
+      for (const until of [at + 3, at + 9, at + 6]) await store.saveBlockedUntil(until);
       expect(await store.loadBlockedUntil()).toBe(at + 9);
     });
   });

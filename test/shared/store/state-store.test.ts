@@ -38,7 +38,9 @@ describeStateStore("on DynamoDB", async (): Promise<StoreUnderTest> => {
     store: createStateStore({ client, tableName: TableName, newId: randomUUID }),
     dueIndex: createDueIndex(client, TableName, "DueIndex"),
     async transition(pk) {
-      const { Item } = await client.send(new GetItemCommand({ TableName, Key: marshall({ pk }), ConsistentRead: true }));
+      const { Item } = await client.send(
+        new GetItemCommand({ TableName, Key: marshall({ pk }), ConsistentRead: true }),
+      );
       return Item === undefined ? undefined : transitionSchema.parse(unmarshall(Item));
     },
     loseNextAnswer: () => {

@@ -1,0 +1,580 @@
+import { describe, expect, test } from "vitest";
+import type { Business, Change, RevokedWaba, Waba } from "../../../shared/domain/business.ts";
+import { dueEntries, isRevoked, windowEnd } from "../../../shared/domain/business.ts";
+import { isConfirmedDeleted } from "../../../shared/domain/readings.ts";
+import type { RevocationRun } from "../../../shared/domain/revoke.ts";
+import {
+  announceRevokedAgain,
+  decideRevoke,
+  joinRevocation,
+  markRevocation,
+  mayDelete,
+  recordRun,
+  refuseRevoke,
+} from "../../../shared/domain/revoke.ts";
+import { intendShare, recordLateAnswer } from "../../../shared/domain/share.ts";
+import {
+  allocationId,
+  business,
+  businessId,
+  deletedRecord,
+  doneRevocation,
+  estate,
+  failure,
+  intent,
+  lineId,
+  minuteMs,
+  now,
+  openRevocation,
+  otherAllocationId,
+  otherBusinessId,
+  otherLineId,
+  policy,
+  record,
+  recordReading,
+  revokedBusiness,
+  revokedWaba,
+  revokeRequest,
+  settleWindowMs,
+  shareFacts,
+  sharedWaba,
+  shareRequest,
+  sharingWaba,
+  siblingId,
+  skewMs,
+  verifiedWaba,
+  wabaId,
+} from "../factories.ts";
+
+const newRevoke = revokeRequest({ commandId: "revoke-2", requestedAt: now });
+
+function decide(stored: Business, request = newRevoke, fulfilled = false): string {
+  return decideRevoke(stored, request, fulfilled, policy).kind;
+}
+
+/** Marked a minute ago; the record was live and its WABA verified. */
+function revoking(overrides: Partial<Business> = {}): Business {
+  return business({
+    epoch: 1,
+    revocation: openRevocation(),
+    wabas: { [wabaId]: revokedWaba({ status: "revoking" }) },
+    records: { [allocationId]: record() },
+    ...overrides,
+  });
+}
+
+const deletedReading = recordReading({ seen: "deleted", readAt: now + 2000 });
+
+/** A run that deletes the one record and sees it deleted, unless told otherwise. */
+function run(overrides: Partial<RevocationRun> = {}): RevocationRun {
+  return {
+    estate: estate([recordReading()]),
+    deleted: { [allocationId]: now + 1000 },
+    confirmed: [deletedReading],
+    fresh: estate([], { startedAt: now + 3000 }),
+    stillFunded: false,
+    ...overrides,
+  };
+}
+
+function recorded(overrides: Partial<RevocationRun> = {}, stored = revoking()): Change {
+  return recordRun(stored, run(overrides), now + 4000, policy);
+}
+
+describe("what a revoke does", () => {
+  test("marks a business that shares anything", () => {
+    expect(decide(business({ wabas: { [wabaId]: verifiedWaba() } }))).toBe("mark");
+    expect(decide(business({ wabas: { [wabaId]: sharingWaba() } }))).toBe("mark");
+    expect(decide(business({ records: { [allocationId]: record({ state: "unknown" }) } }))).toBe("mark");
+  });
+
+  test("marks a business that it knows nothing of: a list may show what nobody recorded", () => {
+    expect(decide(business())).toBe("mark");
+  });
+
+  test("H6b: drives an open revocation first, whatever re-share there is", () => {
+    const reshare = { commandId: "reshare-1", requestedAt: now + 10 * skewMs };
+    expect(decide(revoking({ reshare }), revokeRequest())).toBe("drive");
+    expect(decide(revoking({ reshare }))).toBe("join");
+  });
+
+  test("H23: drives an open revocation again when its command is redelivered, concluded or not", () => {
+    const joined = revoking({ revocation: openRevocation({ joined: [newRevoke] }) });
+    expect(decide(joined, newRevoke)).toBe("drive");
+    expect(decide(joined, newRevoke, true)).toBe("drive");
+  });
+
+  test("H6a: yields to a re-share that is newer by more than the skew", () => {
+    const requestedAt = newRevoke.requestedAt + skewMs + 1;
+    const reshared = revokedBusiness({
+      reshare: { commandId: "reshare-1", requestedAt },
+      wabas: { [wabaId]: sharedWaba() },
+    });
+    expect(decide(reshared)).toBe("superseded");
+    expect(decide(reshared, newRevoke, true)).toBe("superseded");
+  });
+
+  test("H6b: yields to a re-share that was handled before it, also when nothing was ever revoked before", () => {
+    const request = shareRequest({ reshareAfterRevocation: true, requestedAt: now });
+    const { business: reshared } = intendShare(shareFacts({ request }), intent(), policy);
+    expect(decide(reshared, revokeRequest({ requestedAt: now - skewMs - 1 }))).toBe("superseded");
+    expect(decide(reshared, revokeRequest({ requestedAt: now - skewMs }))).toBe("mark");
+  });
+
+  test("H6c: wins over a re-share that is newer only within the skew", () => {
+    const reshare = { commandId: "reshare-1", requestedAt: newRevoke.requestedAt + skewMs };
+    expect(decide(revokedBusiness({ reshare, wabas: { [wabaId]: sharedWaba() } }))).toBe("mark");
+  });
+
+  test("wins over an ordinary share, however much newer that is", () => {
+    const request = shareRequest({ requestedAt: newRevoke.requestedAt + 10 * skewMs });
+    expect(decide(business({ wabas: { [wabaId]: sharedWaba({ request }) } }))).toBe("mark");
+  });
+
+  test("announces again when it is over and nothing was shared since", () => {
+    expect(decide(revokedBusiness())).toBe("announce-again");
+    expect(decide(business({ epoch: 1, revocation: doneRevocation({ state: "nothing" }) }))).toBe("announce-again");
+  });
+
+  test("H6a: announces again, and revokes nothing, when it is a redrive of one that was fulfilled", () => {
+    const revocation = doneRevocation();
+    const shared = revokedBusiness({ revocation, wabas: { [wabaId]: sharedWaba() } });
+    expect(decide(shared, revocation.request, true)).toBe("announce-again");
+    expect(decide(shared, revocation.request, false)).toBe("mark");
+  });
+
+  test.each<[string, Partial<Business>]>([
+    ["a WABA was shared since", { wabas: { [wabaId]: revokedWaba(), [siblingId]: sharedWaba() } }],
+    ["a POST is unanswered", { wabas: { [wabaId]: revokedWaba({ intent: intent() }) } }],
+    ["a late answer named an id again", { records: { [allocationId]: record({ state: "unknown" }) } }],
+    [
+      "H18: a record was read deleted but never by a DELETE of ours",
+      { records: { [allocationId]: record({ state: "deleted" }) } },
+    ],
+  ])("marks anew after a revocation that is over when %s", (_title, overrides) => {
+    expect(decide(revokedBusiness(overrides))).toBe("mark");
+  });
+
+  test("leaves a record that names another business out of what there is to revoke", () => {
+    const records = { [allocationId]: deletedRecord(), [otherAllocationId]: record({ foreign: true }) };
+    expect(decide(revokedBusiness({ records }))).toBe("announce-again");
+  });
+});
+
+describe("the marker", () => {
+  const wabas = { [wabaId]: sharingWaba(), [siblingId]: verifiedWaba() };
+
+  test("raises the epoch, marks every WABA and is due at once", () => {
+    const { business: next } = markRevocation(business({ wabas }), newRevoke, now);
+    expect(next.epoch).toBe(1);
+    expect(Object.values(next.wabas).map(({ status }) => status)).toEqual(["revoking", "revoking"]);
+    expect(next.revocation).toEqual({
+      request: newRevoke,
+      requestedAt: now,
+      state: "open",
+      epoch: 1,
+      startedAt: now,
+      joined: [],
+      due: { nextAt: now, looks: 0, sweeps: 0 },
+    });
+  });
+
+  test("H1: keeps the intents, because what they may still do decides when it is done", () => {
+    const { business: next } = markRevocation(business({ wabas }), newRevoke, now);
+    expect((next.wabas[wabaId] as RevokedWaba).intent).toEqual(intent());
+  });
+
+  test("makes the commands that waited on a WABA due at once, to be answered", () => {
+    const { business: next, conclusions } = markRevocation(business({ wabas }), newRevoke, now);
+    expect(next.wabas[wabaId]?.due).toEqual({ request: shareRequest(), nextAt: now, looks: 0, sweeps: 0 });
+    expect(conclusions).toEqual([]);
+  });
+
+  test("leaves a WABA that is revoked as it is", () => {
+    const { business: next } = markRevocation(business({ wabas: { [wabaId]: revokedWaba() } }), newRevoke, now);
+    expect(next.wabas[wabaId]).toEqual(revokedWaba());
+  });
+
+  test("never moves the bar for re-shares back", () => {
+    const revocation = doneRevocation({ requestedAt: now + minuteMs });
+    const { business: next } = markRevocation(business({ epoch: 1, revocation }), newRevoke, now);
+    expect(next.revocation).toMatchObject({ requestedAt: now + minuteMs, epoch: 2 });
+  });
+
+  test("is announced with its reason and its WABAs, at most 100 of them", () => {
+    const many = Object.fromEntries(
+      Array.from({ length: 120 }, (_, index) => [`3${index}`.padEnd(15, "0"), verifiedWaba()]),
+    );
+    const { events } = markRevocation(business({ wabas: many }), revokeRequest({ reason: "non_payment" }), now);
+    expect(events).toMatchObject([
+      { detailType: "Revocation Started", commandId: "revoke-1", businessId, reason: "non_payment" },
+    ]);
+    expect(events[0]?.wabaIds).toHaveLength(100);
+  });
+});
+
+describe("another revoke", () => {
+  test("joins the open revocation, is answered with it and moves the bar for re-shares", () => {
+    const joined = joinRevocation(revoking(), newRevoke);
+    expect(joined.business.revocation).toMatchObject({
+      requestedAt: now,
+      joined: [newRevoke],
+      request: revokeRequest(),
+    });
+    const { conclusions } = recorded({}, joined.business);
+    expect(conclusions.map(({ request, outcome }) => [request.commandId, outcome])).toEqual([
+      ["revoke-1", "done"],
+      ["revoke-2", "done"],
+    ]);
+  });
+
+  test("does not move the bar back when it is older", () => {
+    const older = revokeRequest({ commandId: "revoke-0", requestedAt: now - 10 * minuteMs });
+    expect(joinRevocation(revoking(), older).business.revocation?.requestedAt).toBe(now - minuteMs);
+  });
+
+  test("of what is over is answered with the same word and moves the bar for re-shares", () => {
+    const { business: next, conclusions, events } = announceRevokedAgain(revokedBusiness(), newRevoke);
+    expect(next.revocation).toMatchObject({ state: "done", requestedAt: now });
+    expect(conclusions).toMatchObject([
+      { request: newRevoke, outcome: "done", event: { detailType: "Credit Line Revoked", commandId: "revoke-2" } },
+    ]);
+    expect(events).toEqual([]);
+  });
+
+  test("needs a revocation to join or to announce", () => {
+    expect(() => joinRevocation(business(), newRevoke)).toThrow("no revocation");
+    expect(() => announceRevokedAgain(business(), newRevoke)).toThrow("no revocation");
+  });
+
+  test("H5: that is refused is announced as an open debt, and touches nothing", () => {
+    expect(refuseRevoke(businessId, revokeRequest({ wabaId }), "owner_mismatch")).toMatchObject({
+      outcome: "refused",
+      event: { detailType: "Revoke Refused", businessId, wabaId, reason: "owner_mismatch" },
+    });
+  });
+});
+
+describe("a DELETE", () => {
+  test("is sent only for a record that names this business (I5)", () => {
+    expect(mayDelete(revoking(), recordReading())).toBe(true);
+    expect(mayDelete(revoking(), recordReading({ receivingBusinessId: otherBusinessId }))).toBe(false);
+    const { receivingBusinessId: _unread, ...unnamed } = recordReading({ seen: "unreadable" });
+    expect(mayDelete(revoking(), unnamed)).toBe(false);
+  });
+
+  test("H18: is sent although E6 says deleted, when this revocation has not deleted the record yet", () => {
+    const seen = recordReading({ seen: "deleted" });
+    expect(mayDelete(revoking(), seen)).toBe(true);
+    expect(mayDelete(revoking({ records: { [allocationId]: deletedRecord(0) } }), seen)).toBe(true);
+  });
+
+  test("is not repeated once this revocation has a definite answer, unless the record lives", () => {
+    const stored = revoking({ records: { [allocationId]: deletedRecord(1) } });
+    expect(mayDelete(stored, recordReading({ seen: "deleted" }))).toBe(false);
+    expect(mayDelete(stored, recordReading())).toBe(true);
+  });
+
+  test("is sent for a record that the list shows and nobody recorded (H1)", () => {
+    expect(mayDelete(revoking({ records: {} }), recordReading())).toBe(true);
+  });
+});
+
+describe("a run of a revocation that proves everything", () => {
+  test("says done, revokes every WABA in the same write and answers the command (R6)", () => {
+    const { business: next, events, conclusions } = recorded();
+    expect(next.revocation).toEqual({
+      request: revokeRequest(),
+      requestedAt: now - minuteMs,
+      state: "done",
+      epoch: 1,
+      startedAt: now - minuteMs,
+      joined: [],
+      doneAt: now + 4000,
+    });
+    expect(next.wabas[wabaId]).toEqual(revokedWaba());
+    expect(isRevoked(next, skewMs)).toBe(true);
+    expect(events).toEqual([]);
+    expect(conclusions).toEqual([
+      {
+        request: revokeRequest(),
+        outcome: "done",
+        event: {
+          detailType: "Credit Line Revoked",
+          commandId: "revoke-1",
+          businessId,
+          wabaIds: [wabaId],
+          status: "revoked",
+          reason: "operator",
+        },
+      },
+    ]);
+  });
+
+  test("forgets the intents, whose window is over", () => {
+    const wabas = { [wabaId]: revokedWaba({ status: "revoking", intent: intent() }) };
+    const fresh = estate([], { startedAt: windowEnd(intent(), settleWindowMs) + 1 });
+    const { business: next } = recorded({ fresh }, revoking({ wabas }));
+    expect(next.wabas[wabaId]).toEqual(revokedWaba());
+  });
+
+  test("H27d: says nothing, which needs no flag later, when nothing was recorded and nothing listed", () => {
+    const empty = revoking({ records: {}, wabas: {} });
+    const { business: next, conclusions } = recorded({ estate: estate(), deleted: {}, confirmed: [] }, empty);
+    expect(next.revocation?.state).toBe("nothing");
+    expect(isRevoked(next, skewMs)).toBe(false);
+    expect(conclusions).toMatchObject([{ event: { detailType: "Credit Line Revoked", reason: "nothing_to_revoke" } }]);
+  });
+
+  test("says done, not nothing, when the list showed what nobody had recorded", () => {
+    const { business: next } = recorded({}, revoking({ records: {}, wabas: {} }));
+    expect(next.revocation?.state).toBe("done");
+    expect(next.records[allocationId]).toMatchObject({
+      state: "deleted",
+      deleteAnswered: { at: now + 1000, epoch: 1 },
+    });
+  });
+
+  test("says done beside a record that names another business, and remembers whose it is not", () => {
+    const foreign = recordReading({ allocationId: otherAllocationId, receivingBusinessId: otherBusinessId });
+    const seen = estate([recordReading(), foreign]);
+    const { business: next } = recorded({ estate: seen, fresh: estate([foreign], { startedAt: now + 3000 }) });
+    expect(next.revocation?.state).toBe("done");
+    expect(next.records[otherAllocationId]?.foreign).toBe(true);
+  });
+});
+
+describe("a run of a revocation stays open", () => {
+  function openBecause(overrides: Partial<RevocationRun>, stored?: Business): string | undefined {
+    const { business: next, conclusions } = recorded(overrides, stored);
+    expect([next.revocation?.state, conclusions]).toEqual(["open", []]);
+    expect(next.revocation?.due?.nextAt).toBeGreaterThan(now + 4000);
+    expect(Object.values(next.wabas).every(({ status }) => status === "revoking")).toBe(true);
+    return next.revocation?.openReason;
+  }
+
+  const inFlight = { [wabaId]: revokedWaba({ status: "revoking", intent: intent() }) };
+  const end = windowEnd(intent(), settleWindowMs);
+
+  test.each([now + 3000, end])(
+    "H1: while a POST of an older epoch is unanswered and its window not over (list begun at %d)",
+    (startedAt) => {
+      const empty = revoking({ records: {}, wabas: inFlight });
+      const fresh = estate([], { startedAt });
+      expect(openBecause({ estate: estate(), deleted: {}, confirmed: [], fresh }, empty)).toBe("share_in_flight");
+    },
+  );
+
+  test("H1: when the clean list of the window's end began before it, although the run ended after", () => {
+    const empty = revoking({ records: {}, wabas: inFlight });
+    const looked = run({ estate: estate(), deleted: {}, confirmed: [], fresh: estate([], { startedAt: end }) });
+    expect(recordRun(empty, looked, end + minuteMs, policy).business.revocation?.state).toBe("open");
+  });
+
+  test.each<[string, Partial<RevocationRun>, string]>([
+    ["the DELETE was not answered", { deleted: {}, confirmed: [recordReading()] }, "not_confirmed"],
+    ["H18: the DELETE was not answered, although E6 says deleted", { deleted: {} }, "not_confirmed"],
+    [
+      "the DELETE was answered but E6 still says live",
+      { confirmed: [recordReading({ readAt: now + 2000 })] },
+      "not_confirmed",
+    ],
+    [
+      "E6 was read before the DELETE was answered",
+      { confirmed: [{ ...deletedReading, readAt: now + 999 }] },
+      "not_confirmed",
+    ],
+    ["E6 was not read again", { confirmed: [] }, "not_confirmed"],
+    ["the first list was cut", { estate: estate([recordReading()], { complete: false }) }, "unreadable"],
+    ["the last list was cut", { fresh: estate([], { startedAt: now + 3000, complete: false }) }, "unreadable"],
+    ["a readable WABA is still funded by us", { stillFunded: true }, "still_funded"],
+  ])("when %s", (_title, overrides, reason) => {
+    expect(openBecause(overrides)).toBe(reason);
+  });
+
+  test.each(["token_dead", "permission_denied"] as const)("when the list fails by %s, and says so", (reason) => {
+    expect(openBecause({ fresh: estate([], { complete: false, failure: failure(reason) }) })).toBe(reason);
+  });
+
+  test("when a record cannot be read, without touching it", () => {
+    const { receivingBusinessId: _unread, ...unreadable } = recordReading({ seen: "unreadable" });
+    const overrides = {
+      estate: estate([unreadable]),
+      deleted: {},
+      confirmed: [unreadable],
+      fresh: estate([unreadable]),
+    };
+    expect(openBecause(overrides)).toBe("unreadable");
+  });
+
+  test("H19: when the first list showed one record of two and the fresh one shows the other", () => {
+    const other = recordReading({ allocationId: otherAllocationId });
+    expect(openBecause({ fresh: estate([other], { startedAt: now + 3000 }) })).toBe("not_confirmed");
+  });
+
+  test("H18: when the fresh list still names a record that an earlier revocation had deleted", () => {
+    const stored = revoking({ records: { [allocationId]: deletedRecord(0, now - settleWindowMs) } });
+    const lagging = { ...run(), deleted: {}, confirmed: [], estate: estate() };
+    expect(openBecause({ ...lagging, fresh: estate([recordReading()], { startedAt: now + 3000 }) }, stored)).toBe(
+      "not_confirmed",
+    );
+  });
+
+  test("but is done when the fresh list names the deleted record as deleted", () => {
+    const listed = { [allocationId]: { creditLineId: lineId, deleted: true } };
+    const { business: next } = recorded({ fresh: estate([], { startedAt: now + 3000, listed }) });
+    expect(next.revocation?.state).toBe("done");
+  });
+
+  test("and is announced incomplete once, with its reason, while the next look comes later each time", () => {
+    const first = recorded({ confirmed: [] });
+    expect(first.events).toMatchObject([
+      { detailType: "Revocation Incomplete", commandId: "revoke-1", reason: "not_confirmed" },
+    ]);
+    const second = recordRun(first.business, run({ confirmed: [], stillFunded: true }), now + minuteMs, policy);
+    expect(second.events).toEqual([]);
+    expect(first.business.revocation?.due).toEqual({ nextAt: now + 4000 + minuteMs, looks: 1, sweeps: 0 });
+    expect(second.business.revocation?.due).toEqual({ nextAt: now + minuteMs + 2 * minuteMs, looks: 2, sweeps: 0 });
+  });
+
+  test("and can end in a later run, whose DELETE is not repeated", () => {
+    const first = recorded({ confirmed: [recordReading({ readAt: now + 2000 })] });
+    const later = recordReading({ seen: "deleted", readAt: now + minuteMs });
+    const second = run({
+      estate: estate([later]),
+      deleted: {},
+      confirmed: [later],
+      fresh: estate([], { startedAt: now + minuteMs }),
+    });
+    expect(recordRun(first.business, second, now + 2 * minuteMs, policy).business.revocation?.state).toBe("done");
+  });
+
+  test("is the only state that a run can be recorded of", () => {
+    expect(() => recordRun(revokedBusiness(), run(), now, policy)).toThrow("no open revocation");
+  });
+});
+
+describe("H27g: a record that cannot be found after its DELETE", () => {
+  const gone = recordReading({ seen: "missing" });
+
+  /** A run that finds the record in neither list nor E6, at a time after the DELETE. */
+  function looked(stored: Business, at: number): Business {
+    const reading = { ...gone, readAt: at };
+    const nothing = estate([], { startedAt: at });
+    const seen = {
+      estate: { ...nothing, records: [reading] },
+      deleted: {},
+      confirmed: [reading],
+      fresh: nothing,
+      stillFunded: false,
+    };
+    return recordRun(stored, seen, at, policy).business;
+  }
+
+  const deleted = recorded({ confirmed: [gone] }).business;
+  const afterWindow = now + 1000 + settleWindowMs + 1;
+
+  test("is confirmed by two absences after the settle window", () => {
+    const once = looked(deleted, afterWindow);
+    expect(once.revocation?.state).toBe("open");
+    expect(looked(once, afterWindow + minuteMs).revocation?.state).toBe("done");
+  });
+
+  test("is not confirmed by absences within the window", () => {
+    const often = [1, 2, 3].reduce((stored, index) => looked(stored, now + index * minuteMs), deleted);
+    expect(often.revocation?.state).toBe("open");
+    expect(often.records[allocationId]?.absentLooks).toBeUndefined();
+  });
+
+  test("begins to count anew when it is seen again in between", () => {
+    const once = looked(deleted, afterWindow);
+    const seen = recordReading({ readAt: afterWindow + 1 });
+    const alive = recordRun(once, run({ deleted: {}, confirmed: [seen] }), afterWindow + 1, policy).business;
+    expect(looked(alive, afterWindow + minuteMs).revocation?.state).toBe("open");
+  });
+
+  test("is not confirmed without a definite answer to its DELETE", () => {
+    const unanswered = recorded({ deleted: {}, confirmed: [gone] }).business;
+    const once = looked(unanswered, afterWindow);
+    expect(looked(once, afterWindow + minuteMs).revocation?.state).toBe("open");
+  });
+});
+
+describe("a late answer (S7)", () => {
+  const answer = { allocationId: otherAllocationId, creditLineId: lineId, epoch: 0, seen: "live" } as const;
+
+  test("of an older epoch enters the list of the open revocation, and makes it due at once", () => {
+    const waiting = openRevocation({ due: { nextAt: now + settleWindowMs, looks: 4, sweeps: 2 } });
+    const { business: next, events } = recordLateAnswer(revoking({ revocation: waiting }), shareRequest(), answer, now);
+    expect(next.records[otherAllocationId]).toMatchObject({ state: "unknown", epoch: 0 });
+    expect(next.revocation?.due).toEqual({ nextAt: now, looks: 4, sweeps: 0 });
+    expect(events).toEqual([]);
+    const { business: ran } = recorded({}, next);
+    expect(ran.revocation).toMatchObject({ state: "open", openReason: "not_confirmed" });
+  });
+
+  test.each(["live", "unreadable", "missing"] as const)(
+    "that E6 shows %s re-opens a revocation that is done",
+    (seen) => {
+      const { business: next, events } = recordLateAnswer(revokedBusiness(), shareRequest(), { ...answer, seen }, now);
+      expect(next.revocation).toMatchObject({ state: "open", due: { nextAt: now } });
+      expect(next.revocation).not.toHaveProperty("doneAt");
+      expect(next.wabas[wabaId]?.status).toBe("revoking");
+      expect(events).toMatchObject([
+        { detailType: "Revocation Started", reason: "late_record", allocationConfigId: otherAllocationId },
+      ]);
+      expect(dueEntries(next)).toMatchObject([{ work: "revoke" }]);
+    },
+  );
+
+  test("that E6 shows deleted re-opens nothing", () => {
+    const { business: next, events } = recordLateAnswer(
+      revokedBusiness(),
+      shareRequest(),
+      { ...answer, seen: "deleted" },
+      now,
+    );
+    expect([next.revocation?.state, events]).toEqual(["done", []]);
+  });
+
+  test("H18: that names an id which was confirmed deleted voids the confirmation", () => {
+    const { business: next } = recordLateAnswer(revokedBusiness(), shareRequest(), { ...answer, allocationId }, now);
+    expect(next.records[allocationId]).toEqual({ creditLineId: lineId, epoch: 0, state: "unknown", recordedAt: now });
+    expect(Object.values(next.records).some(isConfirmedDeleted)).toBe(false);
+  });
+
+  test.each<[string, Partial<Business>]>([
+    [
+      "a re-share followed it",
+      { reshare: { commandId: "reshare-1", requestedAt: now }, wabas: { [wabaId]: sharedWaba() } },
+    ],
+    [
+      "it revoked nothing and a share followed it",
+      { revocation: doneRevocation({ state: "nothing" }), wabas: { [wabaId]: sharedWaba() } },
+    ],
+    [
+      "a share that followed it is under way",
+      { revocation: doneRevocation({ state: "nothing" }), wabas: { [wabaId]: sharingWaba() } },
+    ],
+  ])("H7c: re-opens no revocation when %s: it is a finding, and a person's", (_title, overrides) => {
+    const stored = revokedBusiness(overrides);
+    const { business: next, events } = recordLateAnswer(stored, shareRequest(), answer, now);
+    expect(next.revocation).toEqual(stored.revocation);
+    expect(next.wabas).toEqual(stored.wabas);
+    expect(next.records[otherAllocationId]).toMatchObject({ state: "unknown" });
+    expect(events).toMatchObject([{ detailType: "Drift Found", reason: "record_duplicate" }]);
+  });
+
+  test("H7a: never asks for a DELETE of its own: it concludes nothing and changes no live WABA", () => {
+    const wabas: Record<string, Waba> = { [wabaId]: verifiedWaba() };
+    const { business: next, conclusions } = recordLateAnswer(business({ wabas }), shareRequest(), answer, now);
+    expect([next.wabas, conclusions]).toEqual([wabas, []]);
+  });
+});
+
+describe("a record on another line of ours", () => {
+  test("H19: keeps the revocation open until that line's record is confirmed deleted too", () => {
+    const records = { [allocationId]: record(), [otherAllocationId]: record({ creditLineId: otherLineId }) };
+    expect(recorded({}, revoking({ records })).business.revocation?.openReason).toBe("not_confirmed");
+  });
+});

@@ -1,0 +1,419 @@
+import { createHash, randomUUID } from "node:crypto";
+import { DeleteItemCommand, DynamoDBClient, GetItemCommand } from "@aws-sdk/client-dynamodb";
+import { EventBridgeClient } from "@aws-sdk/client-eventbridge";
+import { SQSClient } from "@aws-sdk/client-sqs";
+import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { Conclusion, Request } from "../../shared/domain/business.ts";
+import { BlockedError, LaterError, ThrottledError } from "../../shared/errors.ts";
+import { createEventBus } from "../../shared/event-bus.ts";
+import { createLogger } from "../../shared/logging.ts";
+import { type Flow, queueHandler, type QueueHandlerDeps, type Turn } from "../../shared/queue-handler.ts";
+import { createQueues } from "../../shared/queues.ts";
+import { createStateStore } from "../../shared/store/state-store.ts";
+import { revokeCommand, shareCommand } from "../support/commands.ts";
+import { failuresOf, lambdaContext } from "../support/lambda.ts";
+import { captureLogs } from "../support/logs.ts";
+import { type QuietStack, sqsRecord, startQuietStack } from "../support/quiet-stack.ts";
+
+const maxReceiveCount = 5;
+const failure = { at: 1, reason: "token_dead", code: 190 } as const;
+const hourMs = 3_600_000;
+
+let stack: QuietStack;
+let client: DynamoDBClient;
+let deps: QueueHandlerDeps;
+let urls: { own: string; deadLetters: string };
+let logs: ReturnType<typeof captureLogs>;
+
+beforeAll(async () => {
+  stack = await startQuietStack();
+  client = new DynamoDBClient(stack.client);
+  urls = { own: stack.output("ShareQueueUrl"), deadLetters: stack.output("ShareDeadLetterQueueUrl") };
+  deps = {
+    store: createStateStore({ client, tableName: stack.output("StateTableName"), newId: randomUUID }),
+    queues: createQueues(new SQSClient(stack.client), { own: urls.own, ownDeadLetters: urls.deadLetters, wake: {} }),
+    events: createEventBus(new EventBridgeClient(stack.client), stack.output("EventBusName")),
+    log: createLogger("test"),
+    now: Date.now,
+    clockSkewMs: 2000,
+    maxReceiveCount,
+  };
+});
+afterAll(() => stack?.close());
+
+beforeEach(() => {
+  logs = captureLogs();
+});
+afterEach(async () => {
+  logs.restore();
+  await client.send(
+    new DeleteItemCommand({ TableName: stack.output("StateTableName"), Key: marshall({ pk: "QUOTA#graph" }) }),
+  );
+});
+
+/** A handler whose flow does this with every command and continuation, and what it was given. */
+function handlerOf(
+  does: (turn: Turn, request: Request | undefined) => unknown = () => {},
+  type: Flow["type"] = "share",
+) {
+  const seen: { request: Request | undefined; turn: Turn }[] = [];
+  async function serve(turn: Turn, request: Request | undefined): Promise<void> {
+    seen.push({ request, turn });
+    await does(turn, request);
+  }
+  const handler = queueHandler(deps, {
+    type,
+    onCommand: (request, turn) => serve(turn, request),
+    onContinuation: (_continuation, turn) => serve(turn, undefined),
+  });
+  return {
+    seen,
+    serve: (...records: Parameters<typeof sqsRecord>[0][]) =>
+      failuresOf(handler, ...records.map((body) => sqsRecord(body))),
+    handler,
+  };
+}
+
+function continuation() {
+  return {
+    version: "1",
+    type: "continue",
+    work: "share",
+    commandId: randomUUID(),
+    requestedAt: new Date().toISOString(),
+    looks: 0,
+  };
+}
+
+function busEvents(commandId: string): Record<string, unknown>[] {
+  const details = stack.events().map(({ detailType, detail }) => ({ detailType, ...(detail as object) }));
+  return details.filter((detail) => "commandId" in detail && detail["commandId"] === commandId);
+}
+
+async function rowOf(pk: string): Promise<Record<string, unknown> | undefined> {
+  const { Item } = await client.send(
+    new GetItemCommand({ TableName: stack.output("StateTableName"), Key: marshall({ pk }), ConsistentRead: true }),
+  );
+  return Item === undefined ? undefined : unmarshall(Item);
+}
+
+/** What was recorded of a body that is no command. */
+function rejectionOf(body: string): Promise<Record<string, unknown> | undefined> {
+  return rowOf(`COMMAND#sha256:${createHash("sha256").update(body).digest("hex")}`);
+}
+
+describe("a body that is no command", () => {
+  const wabaId = "120000000000001";
+  test.each([
+    { what: "is not JSON", body: (id: string) => `{"commandId":"${id}"` },
+    {
+      what: "lacks a field",
+      body: (id: string) => ({ ...shareCommand(wabaId, { commandId: id }), currency: undefined }),
+    },
+    { what: "has an unknown key", body: (id: string) => shareCommand(wabaId, { commandId: id, token: "x" }) },
+    { what: "is another queue's", body: (id: string) => revokeCommand({ commandId: id, wabaId }) },
+    { what: "is too large", body: (id: string) => shareCommand(wabaId, { commandId: id, note: "x".repeat(20_000) }) },
+    {
+      what: "was asked for later than it was sent",
+      body: (id: string) =>
+        shareCommand(wabaId, { commandId: id, requestedAt: new Date(Date.now() + hourMs).toISOString() }),
+    },
+  ])("and $what is recorded, put among the dead letters once with its reason, and acknowledged", async ({ body }) => {
+    const id = randomUUID();
+    const { seen, handler } = handlerOf();
+    const attributes = { trace: { stringValue: "abc", dataType: "String" as const } };
+    const record = sqsRecord(body(id), { attributes });
+    expect(await failuresOf(handler, record)).toEqual([]);
+    expect(seen).toEqual([]);
+
+    const [letter, ...others] = await stack.messages(urls.deadLetters, id);
+    expect(others).toEqual([]);
+    expect(letter?.Body).toBe(record.body);
+    expect(letter?.MessageAttributes).toMatchObject({
+      reason: { StringValue: "invalid_command" },
+      trace: { StringValue: "abc" },
+    });
+    expect(await stack.messages(urls.own, id)).toEqual([]);
+    expect(await rejectionOf(record.body)).toMatchObject({ outcome: "rejected", reason: "invalid_command" });
+  });
+
+  test("is announced again, as the same event, when it is sent again", async () => {
+    const command = shareCommand(wabaId, { currency: "euro" });
+    const { serve } = handlerOf();
+    await serve(command);
+    expect(busEvents(command.commandId)).toEqual([]);
+    await serve(command);
+    await serve(command);
+    const [first, second, ...others] = busEvents(command.commandId);
+    expect(others).toEqual([]);
+    expect(first).toMatchObject({
+      detailType: "Command Rejected",
+      reason: "invalid_command",
+      eventId: expect.any(String),
+    });
+    expect(second).toEqual(first);
+  });
+
+  test("changes nothing for its nine neighbours", async () => {
+    const { seen, serve } = handlerOf();
+    const good = Array.from({ length: 9 }, () => shareCommand(wabaId));
+    expect(await serve(...good.slice(0, 4), "no command at all", ...good.slice(4))).toEqual([]);
+    // They are served side by side.
+    const ids = seen.map(({ request }) => request?.commandId ?? "");
+    expect(ids.toSorted((a, b) => a.localeCompare(b))).toEqual(
+      good.map(({ commandId }) => commandId).toSorted((a, b) => a.localeCompare(b)),
+    );
+    expect(await stack.messages(urls.deadLetters, "no command at all")).toHaveLength(1);
+  });
+
+  test("shows none of its values in the logs or in the table", async () => {
+    const { serve } = handlerOf();
+    const command = shareCommand(wabaId, {
+      token: "EAAleaked",
+      currency: "EAAleaked",
+      businessTokenSecret: "arn:EAAleaked",
+    });
+    await serve(command);
+    await serve(`EAAleaked ${command.commandId}`);
+    expect(logs.text()).toContain("Command rejected");
+    expect(logs.text()).not.toContain("EAAleaked");
+    const row = JSON.stringify(await rejectionOf(JSON.stringify(command)));
+    expect(row).toContain("currency");
+    expect(row).not.toContain("EAAleaked");
+  });
+});
+
+describe("a command id that comes again", () => {
+  test.each([
+    {
+      what: "with other content",
+      again: (id: string) => shareCommand("120000000000002", { commandId: id }),
+      type: "share",
+    },
+    {
+      what: "as another command",
+      again: (id: string) => revokeCommand({ commandId: id, wabaId: "120000000000001" }),
+      type: "revoke",
+    },
+  ] as const)("$what is rejected, and the first command's record stays", async ({ again, type }) => {
+    const command = shareCommand("120000000000001");
+    await handlerOf(() => Promise.reject(new BlockedError(failure))).serve(command);
+    const before = await rowOf(`COMMAND#${command.commandId}`);
+    const { seen, serve } = handlerOf(undefined, type);
+    expect(await serve(again(command.commandId))).toEqual([]);
+    expect(seen).toEqual([]);
+    const letters = await stack.messages(urls.deadLetters, command.commandId);
+    expect(letters.map(({ MessageAttributes }) => MessageAttributes?.["reason"]?.StringValue)).toEqual([
+      "command_id_reused",
+    ]);
+    expect(await rowOf(`COMMAND#${command.commandId}`)).toEqual(before);
+  });
+
+  test("after it was concluded gets the same event again, and nothing is written", async () => {
+    const command = shareCommand("120000000000001");
+    const { seen, serve } = handlerOf((_turn, request) => deps.store.conclude(conclusionOf(request), Date.now()));
+    expect(await serve(command)).toEqual([]);
+    const before = await rowOf(`COMMAND#${command.commandId}`);
+    expect(busEvents(command.commandId)).toEqual([]);
+
+    expect(await serve(command)).toEqual([]);
+    expect(await serve(command)).toEqual([]);
+    expect(seen).toHaveLength(1);
+    expect(await rowOf(`COMMAND#${command.commandId}`)).toEqual(before);
+    const eventId = (before as { event: { eventId: string } }).event.eventId;
+    expect(busEvents(command.commandId).map((event) => event["eventId"])).toEqual([eventId, eventId]);
+  });
+
+  test("after it was concluded is judged by the state when it is a revoke", async () => {
+    const command = revokeCommand({ wabaId: "120000000000001" });
+    const { seen, serve } = handlerOf(
+      (turn, request) => turn.concluded ?? deps.store.conclude(conclusionOf(request), Date.now()),
+      "revoke",
+    );
+    await serve(command);
+    await serve(command);
+    expect(seen.map(({ turn }) => turn.concluded?.outcome)).toEqual([undefined, "done"]);
+    expect(busEvents(command.commandId)).toEqual([]);
+  });
+
+  test("is given back to its queue when its event cannot be sent", async () => {
+    const command = shareCommand("120000000000001");
+    await handlerOf((_turn, request) => deps.store.conclude(conclusionOf(request), Date.now())).serve(command);
+    const events = createEventBus(new EventBridgeClient(stack.client), "no-such-bus");
+    const flow = { type: "share", onCommand: async () => {}, onContinuation: async () => {} } as const;
+    const record = sqsRecord(command);
+    expect(await failuresOf(queueHandler({ ...deps, events }, flow), record)).toEqual([record.messageId]);
+  });
+
+  function conclusionOf(request: Request | undefined): Conclusion {
+    if (request === undefined) throw new Error("There is no command to conclude");
+    const { commandId } = request;
+    return { request, outcome: "done", event: { detailType: "Share Accepted", commandId } };
+  }
+});
+
+describe("a throttle", () => {
+  test("is remembered, and the message waits as a copy that knows when it was first sent", async () => {
+    const sentAt = Date.now() - hourMs;
+    const command = shareCommand("120000000000001", { requestedAt: new Date(sentAt).toISOString() });
+    const until = Date.now() + 1000;
+    const { handler } = handlerOf(() => Promise.reject(new ThrottledError(until)));
+    expect(await failuresOf(handler, sqsRecord(command, { sentAt, receiveCount: 4 }))).toEqual([]);
+    expect(await deps.store.loadBlockedUntil()).toBe(until);
+
+    expect(await stack.messages(urls.own, command.commandId)).toEqual([]);
+    const [copy, ...others] = await stack.messages(urls.own, command.commandId, { atLeast: 1 });
+    expect(others).toEqual([]);
+    expect(Date.now()).toBeGreaterThanOrEqual(until);
+    expect(copy?.Body).toBe(JSON.stringify(command));
+    expect(copy?.MessageAttributes).toEqual({ firstSentAt: { DataType: "Number", StringValue: String(sentAt) } });
+    expect(await rowOf(`COMMAND#${command.commandId}`)).toBeUndefined();
+  });
+
+  test("holds every other command, before it does anything, and lets what is on an item go", async () => {
+    await deps.store.saveBlockedUntil(Date.now() + hourMs);
+    const { seen, serve } = handlerOf();
+    const { delayed } = await stack.counts(urls.own);
+    expect(await serve(shareCommand("120000000000001"), shareCommand("120000000000002"), continuation())).toEqual([]);
+    expect(seen).toEqual([]);
+    expect((await stack.counts(urls.own)).delayed).toBe(delayed + 2);
+  });
+
+  test("ends at its time", async () => {
+    await deps.store.saveBlockedUntil(Date.now());
+    const { seen, serve } = handlerOf();
+    await serve(shareCommand("120000000000001"));
+    expect(seen).toHaveLength(1);
+  });
+});
+
+describe("a command that must wait and is on no item", () => {
+  test("is copied with the time its first copy carried", async () => {
+    const command = shareCommand("120000000000001");
+    const { handler } = handlerOf(() => Promise.reject(new LaterError("not yet", 10)));
+    const firstSentAt = Date.now() - 2 * hourMs;
+    const attributes = { firstSentAt: { stringValue: String(firstSentAt), dataType: "Number" as const } };
+    expect(await failuresOf(handler, sqsRecord(command, { attributes }))).toEqual([]);
+    const [copy] = await stack.messages(urls.own, command.commandId, { atLeast: 1 });
+    expect(copy?.MessageAttributes?.["firstSentAt"]?.StringValue).toBe(String(firstSentAt));
+  });
+
+  test("waits no longer than SQS lets a message wait", async () => {
+    const { delayed } = await stack.counts(urls.own);
+    const { serve } = handlerOf(() => Promise.reject(new LaterError("not today", 24 * hourMs)));
+    expect(await serve(shareCommand("120000000000001"))).toEqual([]);
+    expect((await stack.counts(urls.own)).delayed).toBe(delayed + 1);
+  });
+
+  test("is left to the dead letters after three days, and announced", async () => {
+    const sentAt = Date.now() - 72 * hourMs - 1000;
+    const command = shareCommand("120000000000001", { requestedAt: new Date(sentAt).toISOString() });
+    const { delayed } = await stack.counts(urls.own);
+    const { handler } = handlerOf(() => Promise.reject(new LaterError("not yet", 10)));
+    const record = sqsRecord(command, { sentAt });
+    expect(await failuresOf(handler, record)).toEqual([record.messageId]);
+    expect((await stack.counts(urls.own)).delayed).toBe(delayed);
+    expect(await rowOf(`COMMAND#${command.commandId}`)).toMatchObject({
+      reason: "meta_unavailable",
+      events: [{ detailType: "Command Blocked" }],
+    });
+  });
+});
+
+describe("a blocked command", () => {
+  test("is given back with its attempts counted, and announced once: at its last receive", async () => {
+    const command = shareCommand("120000000000001");
+    const { handler } = handlerOf(() => Promise.reject(new BlockedError(failure, "110000000000001")));
+    for (let receiveCount = 1; receiveCount <= maxReceiveCount + 1; receiveCount += 1) {
+      const record = sqsRecord(command, { receiveCount });
+      expect(await failuresOf(handler, record)).toEqual([record.messageId]);
+      const row = await rowOf(`COMMAND#${command.commandId}`);
+      expect(row).toMatchObject({ attempts: receiveCount, failure, businessId: "110000000000001" });
+      const announced = (row as { events: { detailType: string }[] }).events.map(({ detailType }) => detailType);
+      expect(announced).toEqual(receiveCount === maxReceiveCount ? ["Command Blocked"] : []);
+    }
+  });
+
+  test("does not take its neighbours back with it", async () => {
+    const { handler } = handlerOf((_turn, request) => {
+      if (request?.requestedBy === "unlucky") throw new BlockedError(failure);
+    });
+    const records = ["a", "unlucky", "c"].map((requestedBy) =>
+      sqsRecord(shareCommand("120000000000001", { requestedBy })),
+    );
+    expect(await failuresOf(handler, ...records)).toEqual([records[1]?.messageId]);
+  });
+
+  test("on an item is acknowledged, and announced once the sweeps have tried as often as a queue would", async () => {
+    const request = shareCommand("120000000000001");
+    const asked = {
+      ...request,
+      hash: "hash",
+      requestedAt: 1,
+      type: "share",
+      reshareAfterRevocation: false,
+      partnerSwitch: false,
+    } as const;
+    for (const sweeps of [maxReceiveCount - 1, maxReceiveCount]) {
+      const { serve } = handlerOf((turn) => {
+        turn.request = asked;
+        turn.sweeps = sweeps;
+        throw new BlockedError(failure);
+      });
+      expect(await serve(continuation())).toEqual([]);
+      const row = await rowOf(`COMMAND#${request.commandId}`);
+      expect(row?.["events"]).toHaveLength(sweeps === maxReceiveCount ? 1 : 0);
+    }
+  });
+});
+
+describe("an error that nobody expected", () => {
+  test("gives the message back, and tells what it was without what it carried", async () => {
+    const { handler } = handlerOf(() => {
+      const cause = Object.assign(new Error("socket hang up"), { request: { authorization: "Bearer EAAleaked" } });
+      throw Object.assign(new Error("boom", { cause }), { token: "EAAleaked" });
+    });
+    const record = sqsRecord(shareCommand("120000000000001"));
+    expect(await failuresOf(handler, record)).toEqual([record.messageId]);
+    expect(logs.text()).toContain("Error: boom (Error: socket hang up)");
+    expect(logs.text()).not.toContain("EAAleaked");
+  });
+
+  test.each([
+    { what: "Error", error: new Error("boom") },
+    { what: "LaterError", error: new LaterError("not yet", 10) },
+    { what: "ThrottledError", error: new ThrottledError(Date.now() + 100) },
+    { what: "BlockedError", error: new BlockedError(failure) },
+  ])("or any other ($what) acknowledges a message whose work is on the item, and copies nothing", async ({ error }) => {
+    const command = shareCommand("120000000000001");
+    const { delayed } = await stack.counts(urls.own);
+    const { serve } = handlerOf((turn) => {
+      turn.onItem = true;
+      throw error;
+    });
+    expect(await serve(command, continuation())).toEqual([]);
+    expect((await stack.counts(urls.own)).delayed).toBe(delayed);
+    expect(await stack.messages(urls.own, command.commandId)).toEqual([]);
+  });
+
+  test("in recording the failure gives the message back too", async () => {
+    const { tableName, ...lost } = { tableName: "no-such-table", client, newId: randomUUID };
+    const store = createStateStore({ ...lost, tableName });
+    const flow = { type: "share", onCommand: async () => {}, onContinuation: async () => {} } as const;
+    const record = sqsRecord("no command");
+    expect(await failuresOf(queueHandler({ ...deps, store }, flow), record)).toEqual([record.messageId]);
+  });
+});
+
+test("every call to Meta is aborted while there is still time to record what is known", async () => {
+  const { seen, handler } = handlerOf(async ({ signal }) => {
+    const aborted = Promise.withResolvers<void>();
+    signal.addEventListener("abort", () => aborted.resolve());
+    await aborted.promise;
+  });
+  const startedAt = Date.now();
+  await handler({ Records: [sqsRecord(shareCommand("120000000000001"))] }, lambdaContext(3050));
+  expect(seen[0]?.turn.endsAt).toBeGreaterThanOrEqual(startedAt + 50);
+  expect(seen[0]?.turn.endsAt).toBeLessThan(startedAt + 3050);
+});
