@@ -66,7 +66,7 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
     description: "Proves at Meta that a shared credit line funds its WABA",
     batchSize: 10,
     schema: verifyEnvironment,
-    environment: command,
+    environment: (own) => ({ ...command(own), VERIFIES_STOP_AT: String(config.quota.verifiesStopAt) }),
     grants: [...grants, businessTokens],
     errorImpact: "Shares are not proved: customers who are not funded go unnoticed.",
     backlogImpact: "Its share is not proved: a customer who is not funded goes unnoticed.",
@@ -82,6 +82,8 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
       CURRENCIES: config.currencies.join(","),
       SHARE_METHOD: config.shareMethod,
       SECOND_POST: config.secondPost,
+      SHARES_STOP_AT: String(config.quota.sharesStopAt),
+      ...(config.systemUserId === undefined ? {} : { SYSTEM_USER_ID: config.systemUserId }),
     }),
     grants: [...grants, businessTokens, { actions: ["sqs:SendMessage"], resources: [verify.queue.queueArn] }],
     errorImpact: "Customers are not funded: they cannot send messages until their share is made.",
@@ -103,7 +105,8 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
   reconcileFunction(stack, stage, {
     state,
     dueIndexName,
-    queues: { share: share.queue, verify: verify.queue, revoke: revoke.queue },
+    systemTokenArn: tokens.systemTokenArn,
+    commands: { share, verify, revoke },
   });
 
   for (const [name, { queue, deadLetterQueue }] of Object.entries(commands)) {

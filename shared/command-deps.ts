@@ -7,14 +7,19 @@ import type { Continuation } from "./contracts/commands.ts";
 import type { DueEntry, Policy } from "./domain/business.ts";
 import type { EventBus } from "./event-bus.ts";
 import { createEventBus } from "./event-bus.ts";
+import type { CallerDeps } from "./graph/caller.ts";
 import type { Graph } from "./graph/client.ts";
 import { createGraph } from "./graph/client.ts";
+import { checkSystemToken, watchTokenSource } from "./graph/system-token.ts";
 import { createTokens } from "./graph/tokens.ts";
 import { createTransport } from "./graph/transport.ts";
+import { createUsageMeter } from "./graph/usage.ts";
 import type { Logger } from "./logging.ts";
 import { createLogger } from "./logging.ts";
 import type { Queues } from "./queues.ts";
 import { continuationOf, createQueues, delayMsMax } from "./queues.ts";
+import type { Quota } from "./quota.ts";
+import { createQuota } from "./quota.ts";
 import type { StateStore } from "./store/state-store.ts";
 import { createStateStore } from "./store/state-store.ts";
 
@@ -34,9 +39,17 @@ export type CommandDeps = {
   maxReceiveCount: number;
   /** Business token secrets are readable under this prefix only. */
   businessTokenSecretPrefix: string;
+  quota?: Quota;
 };
 
-type CommandEnvironment = {
+type GraphEnvironment = {
+  SYSTEM_TOKEN_SECRET_ARN: string;
+  GRAPH_API_BASE_URL: string;
+  GRAPH_API_VERSION: string;
+  GRAPH_TIMEOUT_MS: number;
+};
+
+type CommandEnvironment = GraphEnvironment & {
   STAGE: string;
   STATE_TABLE_NAME: string;
   CLOCK_OFFSET_MS?: string | undefined;
@@ -44,11 +57,7 @@ type CommandEnvironment = {
   DEAD_LETTER_QUEUE_URL: string;
   MAX_RECEIVE_COUNT: number;
   EVENT_BUS_NAME: string;
-  SYSTEM_TOKEN_SECRET_ARN: string;
   BUSINESS_TOKEN_SECRET_PREFIX: string;
-  GRAPH_API_BASE_URL: string;
-  GRAPH_API_VERSION: string;
-  GRAPH_TIMEOUT_MS: number;
   PARTNER_BUSINESS_ID: string;
   CREDIT_LINE_ID: string;
   SETTLE_WINDOW_SECONDS: number;
@@ -57,31 +66,31 @@ type CommandEnvironment = {
 };
 
 /** The settings that only a share decides by. */
-type ShareSettings = Pick<Policy, "currencies" | "shareMethod" | "secondPost">;
+type ShareSettings = Pick<Policy, "currencies" | "shareMethod" | "secondPost" | "systemUserId">;
 const noShare: ShareSettings = { currencies: [], shareMethod: "share-and-attach", secondPost: "person" };
 
 export function buildCommandDeps(
   work: Continuation["work"],
   environment: CommandEnvironment,
-  others: { wake?: Partial<Record<Continuation["work"], string>>; share?: ShareSettings } = {},
+  others: { wake?: Partial<Record<Continuation["work"], string>>; share?: ShareSettings; stopAt?: number } = {},
 ): CommandDeps {
   const now = clockOf(environment);
   const log = createLogger(work);
-  const secrets = new SecretsManagerClient();
-  const tokens = createTokens(environment.SYSTEM_TOKEN_SECRET_ARN, (secret) => readSecret(secrets, secret), now);
-  const transport = createTransport({
-    baseUrl: environment.GRAPH_API_BASE_URL,
-    version: environment.GRAPH_API_VERSION,
-    timeoutMs: environment.GRAPH_TIMEOUT_MS,
-    now,
+  const store = createStateStore({
+    client: new DynamoDBClient(),
+    tableName: environment.STATE_TABLE_NAME,
+    newId: randomUUID,
   });
+  const { PARTNER_BUSINESS_ID: partnerBusinessId, CREDIT_LINE_ID: creditLineId } = environment;
+  const { transport, tokens } = buildCallerDeps(environment, now);
+  const meter = createUsageMeter({ ownIds: [partnerBusinessId, creditLineId], now });
+  const watch = watchTokenSource(tokens.system);
+  const caller = { transport: meter.meter(transport), tokens: { ...tokens, system: watch.source }, now };
+  const systemToken = { ...watch, check: (signal: AbortSignal) => checkSystemToken(caller, creditLineId, signal) };
   return {
-    store: createStateStore({
-      client: new DynamoDBClient(),
-      tableName: environment.STATE_TABLE_NAME,
-      newId: randomUUID,
-    }),
-    graph: createGraph({ transport, tokens, now }),
+    store,
+    graph: createGraph(caller),
+    quota: createQuota({ store, now, stopAt: others.stopAt, meter, systemToken }),
     queues: createQueues(new SQSClient(), {
       own: environment.QUEUE_URL,
       ownDeadLetters: environment.DEAD_LETTER_QUEUE_URL,
@@ -92,8 +101,8 @@ export function buildCommandDeps(
     now,
     newId: randomUUID,
     policy: {
-      partnerBusinessId: environment.PARTNER_BUSINESS_ID,
-      creditLineId: environment.CREDIT_LINE_ID,
+      partnerBusinessId,
+      creditLineId,
       settleWindowMs: environment.SETTLE_WINDOW_SECONDS * 1000,
       clockSkewMs: environment.CLOCK_SKEW_SECONDS * 1000,
       verifyGraceMs: environment.VERIFY_GRACE_SECONDS.map((seconds) => seconds * 1000),
@@ -104,6 +113,19 @@ export function buildCommandDeps(
     maxReceiveCount: environment.MAX_RECEIVE_COUNT,
     businessTokenSecretPrefix: environment.BUSINESS_TOKEN_SECRET_PREFIX,
   };
+}
+
+/** How a function reaches Meta. */
+export function buildCallerDeps(environment: GraphEnvironment, now: () => number): CallerDeps {
+  const secrets = new SecretsManagerClient();
+  const tokens = createTokens(environment.SYSTEM_TOKEN_SECRET_ARN, (secret) => readSecret(secrets, secret), now);
+  const transport = createTransport({
+    baseUrl: environment.GRAPH_API_BASE_URL,
+    version: environment.GRAPH_API_VERSION,
+    timeoutMs: environment.GRAPH_TIMEOUT_MS,
+    now,
+  });
+  return { transport, tokens, now };
 }
 
 /** The wall clock; only the stage `local` may run ahead of it. */

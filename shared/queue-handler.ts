@@ -8,6 +8,8 @@ import { BlockedError, LaterError, ReusedError, ThrottledError } from "./errors.
 import type { EventBus } from "./event-bus.ts";
 import { countingGraphCalls } from "./graph/call-count.ts";
 import type { Logger } from "./logging.ts";
+import type { Hold, Quota } from "./quota.ts";
+import { createQuota, tokenWaitMs } from "./quota.ts";
 import { delayMsMax, firstSentAtOf, type Queues } from "./queues.ts";
 import type { CommandRecord } from "./store/items.ts";
 import type { Rejection, StateStore } from "./store/state-store.ts";
@@ -37,6 +39,8 @@ export type QueueHandlerDeps = {
   now: () => number;
   clockSkewMs: number;
   maxReceiveCount: number;
+  /** Without one, commands wait only while the table says so. */
+  quota?: Quota;
 };
 
 export type Flow = {
@@ -56,13 +60,19 @@ const waitMsMax = 3 * 24 * 3_600_000;
  * Every record is parsed and served alone, so that a bad one cannot change its neighbours' outcome (I8).
  */
 export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
-  const { store, queues, events, now } = deps;
+  const { store, queues, events, now, quota = createQuota({ store, now }) } = deps;
 
   return middy<SQSEvent, SQSBatchResponse>().handler(async (event: SQSEvent, context: Context) => {
     const runMs = Math.max(context.getRemainingTimeInMillis() - finishMs, 0);
     const abort = new AbortController();
     const timer = setTimeout(() => abort.abort(), runMs);
     const endsAt = now() + runMs;
+    let held: Promise<Hold | undefined> | undefined;
+    /** One look for all messages of the invocation; none when there is no command among them. */
+    function hold(): Promise<Hold | undefined> {
+      held ??= quota.hold();
+      return held;
+    }
     try {
       const served = event.Records.map(async (record) => {
         const log = deps.log.createChild();
@@ -71,9 +81,13 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
           receiveCount: Number(record.attributes.ApproximateReceiveCount),
         });
         const turn: Turn = { signal: abort.signal, endsAt, log, onItem: false, sweeps: 0 };
-        return { record, acknowledged: await serve(record, turn) };
+        return { record, acknowledged: await serve(record, turn, hold) };
       });
-      const failed = (await Promise.all(served)).filter(({ acknowledged }) => !acknowledged);
+      const results = await Promise.all(served);
+      await quota.finish(abort.signal).catch((error: unknown) => {
+        deps.log.warn("What the answers told of the limits is lost; others will read it", { error: describe(error) });
+      });
+      const failed = results.filter(({ acknowledged }) => !acknowledged);
       return { batchItemFailures: failed.map(({ record }) => ({ itemIdentifier: record.messageId })) };
     } finally {
       clearTimeout(timer);
@@ -81,17 +95,17 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
   });
 
   /** Answers whether the message may be deleted. */
-  async function serve(record: SQSRecord, turn: Turn): Promise<boolean> {
+  async function serve(record: SQSRecord, turn: Turn, hold: Quota["hold"]): Promise<boolean> {
     const graph = { calls: 0 };
-    const acknowledged = await countingGraphCalls(graph, () => serveCounted(record, turn));
+    const acknowledged = await countingGraphCalls(graph, () => serveCounted(record, turn, hold));
     turn.log.info("Message served", { acknowledged, graphCalls: graph.calls });
     return acknowledged;
   }
 
-  async function serveCounted(record: SQSRecord, turn: Turn): Promise<boolean> {
+  async function serveCounted(record: SQSRecord, turn: Turn, hold: Quota["hold"]): Promise<boolean> {
     const { log } = turn;
     try {
-      await dispatch(record, turn);
+      await dispatch(record, turn, hold);
       return true;
     } catch (error) {
       try {
@@ -106,7 +120,7 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     }
   }
 
-  async function dispatch(record: SQSRecord, turn: Turn): Promise<void> {
+  async function dispatch(record: SQSRecord, turn: Turn, hold: Quota["hold"]): Promise<void> {
     const { log } = turn;
     const sentAt = Number(record.attributes.SentTimestamp);
     const parsed = parseBody(flow.type, record.body, { sentAt, clockSkewMs: deps.clockSkewMs });
@@ -119,10 +133,8 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     log.appendKeys({ commandId });
     // What is on the item is certain to be looked at again; only a command of its own needs to be kept.
     turn.onItem = parsed.kind === "continuation";
-    const blockedUntil = await store.loadBlockedUntil();
-    if (blockedUntil !== undefined && blockedUntil > now()) {
-      throw new LaterError("Meta has throttled us", blockedUntil - now());
-    }
+    const wait = await hold();
+    if (wait !== undefined) throw new LaterError(wait.why, wait.delayMs);
     if (parsed.kind === "continuation") return flow.onContinuation(parsed.continuation, turn);
 
     const { request } = parsed;
@@ -152,7 +164,7 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     const { log, request } = turn;
     if (error instanceof ThrottledError) {
       log.warn("Throttled by Meta", { until: new Date(error.until).toISOString(), onItem: turn.onItem });
-      await store.saveBlockedUntil(error.until);
+      await quota.block(error.until);
       return turn.onItem || postpone(record, error.until - now(), turn);
     }
     if (error instanceof LaterError) {
@@ -168,6 +180,11 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     }
     if (error instanceof BlockedError) {
       const { failure, businessId } = error;
+      if (failure.reason === "token_dead" && (await quota.isTokenDead(turn.signal))) {
+        log.error("Command waits: the system token is dead", { code: failure.code, fbtraceId: failure.fbtraceId });
+        if (request !== undefined) await store.block(request, failure, false, businessId, now());
+        return turn.onItem || postpone(record, tokenWaitMs, turn);
+      }
       const tries = turn.onItem ? turn.sweeps : Number(record.attributes.ApproximateReceiveCount);
       const lastTry = tries >= deps.maxReceiveCount;
       log.error("Command blocked", {
@@ -204,9 +221,18 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
       if (turn.request !== undefined) await store.block(turn.request, failure, true, undefined, now());
       return false;
     }
-    await queues.copy(record, firstSentAt, Math.min(delayMs, delayMsMax));
+    await queues.copy(record, firstSentAt, spread(delayMs));
     return true;
   }
+}
+
+/**
+ * What waits for the same moment must not come back in one: each copy waits up to half as long again. A wait beyond what
+ * SQS can delay goes in stages, whose lengths differ too.
+ */
+function spread(delayMs: number): number {
+  const chance = Math.random() / 2;
+  return Math.min(delayMs * (1 + chance), delayMsMax * (0.5 + chance));
 }
 
 /** Names and messages of errors only: their other fields may hold a request. */

@@ -1,8 +1,9 @@
-import { dueEntries, swept } from "../../shared/domain/business.ts";
-import { lookDelayMs } from "../../shared/domain/business.ts";
+import type { DueEntry } from "../../shared/domain/business.ts";
+import { dueEntries, lookDelayMs, swept } from "../../shared/domain/business.ts";
 import type { Logger } from "../../shared/logging.ts";
 import type { Queues } from "../../shared/queues.ts";
 import { continuationOf } from "../../shared/queues.ts";
+import { judgeLimits } from "../../shared/quota.ts";
 import type { DueIndex } from "../../shared/store/due-index.ts";
 import type { StateStore } from "../../shared/store/state-store.ts";
 
@@ -13,18 +14,32 @@ export type SweepDeps = {
   log: Logger;
   now: () => number;
   settleWindowMs: number;
+  /** The used fractions of the hour's calls from which on a kind of work waits. */
+  stopAt?: Partial<Record<DueEntry["work"], number>>;
 };
+
+type Admit = (work: DueEntry["work"]) => boolean;
 
 /**
  * C1: serves every entry that is due by a message that asks for its next look, then moves its due time, later each time
  * that no look followed. In that order: a crash in between repeats a message, which its look count makes stale; it never loses one.
  */
 export async function dueSweep(deps: SweepDeps): Promise<{ served: number; items: number }> {
-  const { store, dueIndex, log, now } = deps;
-  const blockedUntil = await store.loadBlockedUntil();
-  if (blockedUntil !== undefined && blockedUntil > now()) {
-    log.info("Throttled by Meta: the sweep waits", { until: new Date(blockedUntil).toISOString() });
+  const { store, dueIndex, log, now, stopAt = {} } = deps;
+  const limits = await store.loadLimits();
+  const hold = judgeLimits(limits, undefined, now());
+  if (typeof hold === "object") {
+    log.info("The sweep waits", { why: hold.why });
     return { served: 0, items: 0 };
+  }
+  let readsAnew = false;
+  /** What must wait is not even asked for: a look that does not follow would only put the next one off. */
+  function admit(work: DueEntry["work"]): boolean {
+    const verdict = judgeLimits(limits, stopAt[work], now());
+    if (verdict !== "stale") return verdict === undefined;
+    const first = !readsAnew;
+    readsAnew = true;
+    return first;
   }
   let served = 0;
   let items = 0;
@@ -32,7 +47,7 @@ export async function dueSweep(deps: SweepDeps): Promise<{ served: number; items
     items += 1;
     // One bad item must not keep the others from being served.
     try {
-      served += due.kind === "business" ? await serveBusiness(due.id, deps) : await servePending(due.id, deps);
+      served += due.kind === "business" ? await serveBusiness(due.id, admit, deps) : await servePending(due.id, deps);
     } catch (error) {
       log.error("A due item could not be served", {
         item: due.id,
@@ -44,19 +59,21 @@ export async function dueSweep(deps: SweepDeps): Promise<{ served: number; items
   return { served, items };
 }
 
-async function serveBusiness(businessId: string, deps: SweepDeps): Promise<number> {
+async function serveBusiness(businessId: string, admit: Admit, deps: SweepDeps): Promise<number> {
   const { store, queues, now, settleWindowMs } = deps;
   const business = await store.loadBusiness(businessId);
   if (business === undefined) return 0;
   const due = dueEntries(business).filter((entry) => entry.due.nextAt <= now());
-  for (const entry of due) await queues.wake(continuationOf(entry, businessId), 0);
+  const admitted = due.filter(({ work }) => admit(work));
+  if (due.length > 0 && admitted.length === 0) return 0;
+  for (const entry of admitted) await queues.wake(continuationOf(entry, businessId), 0);
   // A lost write is a worker's that was quicker: it has set the due time itself.
   await store.commit(
     business,
     { business: swept(business, now(), settleWindowMs), events: [], conclusions: [] },
     now(),
   );
-  return due.length;
+  return admitted.length;
 }
 
 /** A revoke that waits for its owner. */

@@ -1,5 +1,5 @@
 import * as z from "zod/mini";
-import { commonFields, numeric, text } from "../../shared/environment.ts";
+import { commonFields, numeric, text, textList } from "../../shared/environment.ts";
 
 export const reconcileEnvironment = z.object({
   ...commonFields,
@@ -8,4 +8,20 @@ export const reconcileEnvironment = z.object({
   SHARE_QUEUE_URL: text,
   VERIFY_QUEUE_URL: text,
   REVOKE_QUEUE_URL: text,
+  SHARES_STOP_AT: numeric,
+  VERIFIES_STOP_AT: numeric,
+  SYSTEM_TOKEN_SECRET_ARN: text,
+  GRAPH_API_BASE_URL: text,
+  GRAPH_API_VERSION: text,
+  GRAPH_TIMEOUT_MS: numeric,
+  CREDIT_LINE_ID: text,
+  /** The event sources of share, verify and revoke, by their ids. */
+  COMMAND_SOURCE_IDS: textList,
 });
+
+/** 1 when a run finds commands waiting because the system token is dead, else 0; under the stage's name. */
+export const tokenDeadMetric = { namespace: "CreditLines", name: "SystemTokenDead" } as const;
+
+export function metricServiceOf(stage: string): string {
+  return `credit-lines-${stage}`;
+}

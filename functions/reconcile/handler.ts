@@ -1,19 +1,33 @@
 import { randomUUID } from "node:crypto";
+import { Metrics, MetricUnit } from "@aws-lambda-powertools/metrics";
 import middy from "@middy/core";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { LambdaClient, UpdateEventSourceMappingCommand } from "@aws-sdk/client-lambda";
 import { SQSClient } from "@aws-sdk/client-sqs";
 import * as z from "zod/mini";
-import { clockOf } from "../../shared/command-deps.ts";
+import { buildCallerDeps, clockOf } from "../../shared/command-deps.ts";
 import { parseEnvironment } from "../../shared/environment.ts";
+import { checkSystemToken } from "../../shared/graph/system-token.ts";
 import { createLogger } from "../../shared/logging.ts";
 import { createQueues } from "../../shared/queues.ts";
 import { createDueIndex } from "../../shared/store/due-index.ts";
 import { createStateStore } from "../../shared/store/state-store.ts";
 import { dueSweep } from "./due-sweep.ts";
-import { reconcileEnvironment } from "./environment.ts";
+import { metricServiceOf, reconcileEnvironment, tokenDeadMetric } from "./environment.ts";
+import { tendTokenBreaker } from "./token-breaker.ts";
 
 const environment = parseEnvironment(reconcileEnvironment, process.env);
 const client = new DynamoDBClient();
+const lambda = new LambdaClient();
+const now = clockOf(environment);
+const caller = buildCallerDeps(environment, now);
+const metrics = new Metrics({
+  namespace: tokenDeadMetric.namespace,
+  serviceName: metricServiceOf(environment.STAGE),
+});
+
+const checkMsMax = 20_000;
+
 const deps = {
   store: createStateStore({ client, tableName: environment.STATE_TABLE_NAME, newId: randomUUID }),
   dueIndex: createDueIndex(client, environment.STATE_TABLE_NAME, environment.DUE_INDEX_NAME),
@@ -25,15 +39,27 @@ const deps = {
     },
   }),
   log: createLogger("reconcile"),
-  now: clockOf(environment),
+  now,
   settleWindowMs: environment.SETTLE_WINDOW_SECONDS * 1000,
+  stopAt: { share: environment.SHARES_STOP_AT, verify: environment.VERIFIES_STOP_AT },
+  checkToken: () => checkSystemToken(caller, environment.CREDIT_LINE_ID, AbortSignal.timeout(checkMsMax)),
+  async feedCommands(Enabled: boolean) {
+    for (const UUID of environment.COMMAND_SOURCE_IDS) {
+      await lambda.send(new UpdateEventSourceMappingCommand({ UUID, Enabled }));
+    }
+  },
+  report(tokenIsDead: boolean) {
+    metrics.addMetric(tokenDeadMetric.name, MetricUnit.Count, tokenIsDead ? 1 : 0);
+    metrics.publishStoredMetrics();
+  },
 };
 
 /** What the schedule passes. */
 const taskSchema = z.object({ task: z.literal("due-sweep") });
 
 /** Throws what it cannot do: a schedule's failure must be seen in the function's errors. */
-export const handler = middy<unknown, { served: number; items: number }>().handler((event: unknown) => {
+export const handler = middy<unknown, { served: number; items: number }>().handler(async (event: unknown) => {
   taskSchema.parse(event);
-  return dueSweep(deps);
+  const isWaiting = await tendTokenBreaker(deps);
+  return isWaiting ? { served: 0, items: 0 } : dueSweep(deps);
 });

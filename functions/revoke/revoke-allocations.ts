@@ -12,6 +12,7 @@ import {
   joinRevocation,
   markRevocation,
   mayDelete,
+  recordRecheck,
   recordRun,
   refuseRevoke,
 } from "../../shared/domain/revoke.ts";
@@ -199,7 +200,7 @@ async function runRevocation(
     run.confirmed = await readRecords(graph, business, own, run.estate.listed, policy.creditLineId, signal);
     // The word "done" rests on a list begun after the last DELETE (R5).
     run.fresh = await listEstate(graph, business, policy.creditLineId, now, signal);
-    run.stillFunded = await isStillFunded(business, run, turn, deps);
+    run.stillFunded = await isStillFunded(business, [...run.estate.records, ...run.confirmed], turn, deps);
     return { run };
   } catch (error) {
     if (error instanceof ThrottledError) return { run, throttledUntil: error.until };
@@ -210,11 +211,11 @@ async function runRevocation(
 /** Whether a readable WABA of the business is still paid for by a record of ours. An invisible one, often unshared, cannot say. */
 async function isStillFunded(
   business: Business,
-  run: RevocationRun,
+  readings: RecordReading[],
   turn: Turn,
   deps: CommandDeps,
 ): Promise<RevocationRun["stillFunded"]> {
-  const credentials = new Set(credentialsOf(business, [...run.estate.records, ...run.confirmed]));
+  const credentials = new Set(credentialsOf(business, readings));
   if (credentials.size === 0) return false;
   for (const [wabaId, waba] of Object.entries(business.wabas)) {
     const funding = await deps.graph.readFunding(wabaId, undefined, turn.signal);
@@ -247,13 +248,24 @@ async function continueRevoke(continuation: Continuation, turn: Turn, deps: Comm
   }
   const business = await deps.store.loadBusiness(businessId);
   const { revocation } = business ?? {};
-  if (revocation?.state !== "open" || revocation.due?.looks !== looks) {
+  if (business === undefined || revocation?.due === undefined || revocation.due.looks !== looks) {
     turn.log.debug("A stale look is dropped");
     return;
   }
   turn.request = revocation.request;
   turn.sweeps = revocation.due.sweeps;
+  if (revocation.state === "done") await recheckRevoked(business, turn, deps);
   await driveRevocation(businessId, turn, deps);
+}
+
+/** A partner switch that was revoked before it took effect is looked at once more (R6). What is found live re-opens the revocation. */
+async function recheckRevoked(business: Business, turn: Turn, deps: CommandDeps): Promise<void> {
+  const { store, graph, now, policy } = deps;
+  const estate = await readEstate(graph, business, policy.creditLineId, now, turn.signal);
+  if (!estate.complete) throw new BlockedError(estate.failure ?? { at: now(), reason: "meta_unavailable" });
+  const stillFunded = await isStillFunded(business, estate.records, turn, deps);
+  if (stillFunded === "unread") throw new BlockedError({ at: now(), reason: "meta_unavailable" });
+  await store.commit(business, recordRecheck(business, estate, stillFunded, now()), now());
 }
 
 async function continuePending(wabaId: string, looks: number, turn: Turn, deps: CommandDeps): Promise<void> {

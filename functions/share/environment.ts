@@ -1,5 +1,5 @@
 import * as z from "zod/mini";
-import { commandFields, text, textList } from "../../shared/environment.ts";
+import { commandFields, numeric, text, textList } from "../../shared/environment.ts";
 
 export const shareEnvironment = z.object({
   ...commandFields,
@@ -7,4 +7,6 @@ export const shareEnvironment = z.object({
   CURRENCIES: textList,
   SHARE_METHOD: z.enum(["share-and-attach", "share-then-attach"]),
   SECOND_POST: z.enum(["auto", "person"]),
+  SYSTEM_USER_ID: z.optional(text),
+  SHARES_STOP_AT: numeric,
 });

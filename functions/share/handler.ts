@@ -7,10 +7,12 @@ import { shareFlow } from "./share-allocation.ts";
 const environment = parseEnvironment(shareEnvironment, process.env);
 const deps = buildCommandDeps("share", environment, {
   wake: { verify: environment.VERIFY_QUEUE_URL },
+  stopAt: environment.SHARES_STOP_AT,
   share: {
     currencies: environment.CURRENCIES,
     shareMethod: environment.SHARE_METHOD,
     secondPost: environment.SECOND_POST,
+    ...(environment.SYSTEM_USER_ID === undefined ? {} : { systemUserId: environment.SYSTEM_USER_ID }),
   },
 });
 

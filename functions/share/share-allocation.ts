@@ -5,20 +5,25 @@ import type { Business, Change, Intent, ShareRequest } from "../../shared/domain
 import { dueEntries, isSharing, lookDelayMs, newBusiness } from "../../shared/domain/business.ts";
 import type { RecordReading, WabaReading } from "../../shared/domain/readings.ts";
 import type { Failure } from "../../shared/domain/reasons.ts";
-import type { PostOutcome, ShareFacts } from "../../shared/domain/share.ts";
+import type { PostOutcome, Settlement, ShareFacts } from "../../shared/domain/share.ts";
 import {
   adoptShare,
   answerRevoked,
   concludeShare,
   decideShare,
+  intendRecord,
   intendSecondPost,
+  intendSecondRecord,
   intendShare,
   judgeProbe,
+  judgeRecordProbe,
   parkShare,
   recordLateAnswer,
   recordProbe,
+  recordRecordProbe,
   refusal,
   refuse,
+  settleRecord,
   settleShare,
 } from "../../shared/domain/share.ts";
 import { BlockedError, LaterError, ReusedError, ThrottledError } from "../../shared/errors.ts";
@@ -136,6 +141,10 @@ async function driveShare(
         await probe(facts.business, request.wabaId, turn, deps);
         facts = { ...(await loadFacts(request, businessId, deps)), probed: true };
         continue;
+      case "probe-record":
+        await probeRecord(facts.business, turn, deps);
+        facts = { ...(await loadFacts(request, businessId, deps)), probed: true };
+        continue;
       case "on-item":
         turn.onItem = true;
         return;
@@ -160,11 +169,26 @@ async function driveShare(
         written = await commit(adoptShare(facts, decision.record, policy));
         if (written.saved) await wakeFor(written.business, request, turn, deps);
         break;
-      case "attempt": {
+      case "attempt":
+      case "attach": {
+        if (decision.kind === "attempt") await grantAccess(request, businessId, turn, deps);
         const intent = newIntent(facts.business, 1, turn, deps);
-        written = await commit(intendShare(facts, intent, policy));
+        const allocationId = decision.kind === "attach" ? decision.allocationId : undefined;
+        written = await commit(intendShare(facts, intent, policy, allocationId));
         if (written.saved) await post(written.business, request, intent, turn, deps);
         break;
+      }
+      case "allocate": {
+        const { onItem } = turn;
+        const intent = newIntent(facts.business, 1, turn, deps);
+        written = await commit(intendRecord(facts, intent, policy));
+        if (!written.saved || !(await postRecord(written.business, turn, deps))) break;
+        // The allocation is recorded: on to E5. Nobody but us wrote since the WABA was read, or it is read again (I10).
+        const next = await loadFacts(request, businessId, deps);
+        const unchanged = next.business.version === written.business.version + 1;
+        facts = unchanged && facts.waba !== undefined ? { ...next, waba: facts.waba } : next;
+        turn.onItem = onItem;
+        continue;
       }
     }
     if (written.saved) return;
@@ -192,7 +216,22 @@ function newIntent(business: Business, attempt: number, turn: Turn, deps: Comman
   return { id: deps.newId(), epoch: business.epoch, attempt, madeAt, sendDeadline };
 }
 
-/** S4 and S5: the one place that shares. The intent is stored; the outcome is recorded whatever it is. */
+/** E10, before a one-call share: the same grant when repeated, so it needs no intent. */
+async function grantAccess(request: ShareRequest, businessId: string, turn: Turn, deps: CommandDeps): Promise<void> {
+  const { systemUserId } = deps.policy;
+  if (systemUserId === undefined) return;
+  const send = { sendDeadline: deps.now() + deps.graphTimeoutMs, signal: turn.signal };
+  const outcome = await deps.graph.assignSystemUser({ wabaId: request.wabaId, systemUserId }, send);
+  if (outcome.kind === "done") return;
+  if (outcome.throttledUntil !== undefined) throw new ThrottledError(outcome.throttledUntil);
+  const { reason } = outcome.failure;
+  const failure = storedFailure(outcome.failure);
+  // Only a fault of our set-up or of Meta blocks; Meta's answer about the WABA itself is the share's to get.
+  const setup = reason === "token_dead" || reason === "permission_denied" || reason === "policy_block";
+  throw new BlockedError(setup ? failure : { ...failure, reason: "meta_unavailable" }, businessId);
+}
+
+/** S4 and S5: E2, or E5 where the business has its record. The intent is stored; the outcome is recorded whatever it is. */
 async function post(
   business: Business,
   request: ShareRequest,
@@ -200,31 +239,72 @@ async function post(
   turn: Turn,
   deps: CommandDeps,
 ): Promise<void> {
-  const { graph, store, now, policy } = deps;
-  const { wabaId, currency } = request;
+  const { graph, now, policy } = deps;
+  const { wabaId, currency, businessTokenSecret } = request;
   const { onItem } = turn;
   turn.onItem = true;
+  const waba = business.wabas[wabaId];
   // The line of the intent, not of the configuration: that may have changed since the first attempt.
-  const creditLineId = business.wabas[wabaId]?.creditLineId ?? policy.creditLineId;
+  const creditLineId = waba?.creditLineId ?? policy.creditLineId;
   const send = { sendDeadline: intent.sendDeadline, signal: turn.signal };
-  const outcome = await graph.shareAndAttach({ creditLineId, wabaId, currency }, send);
+  const outcome =
+    waba?.status === "allocated" && businessTokenSecret !== undefined
+      ? await graph.attach({ creditLineId, wabaId, currency, businessTokenSecret }, send)
+      : await graph.shareAndAttach({ creditLineId, wabaId, currency }, send);
   turn.log.info("Share sent", { outcome: outcome.kind, attempt: intent.attempt, ...answerOf(outcome) });
 
   const settlement = settleShare(business, intent, request, outcome, { now: now(), onItem }, policy);
+  await settle(business, { ...intent, creditLineId, request }, outcome, settlement, turn, onItem, deps);
+}
+
+/**
+ * S4 and S5 of E4: shares the line with the business. Answers whether E5 may follow; then the allocation is recorded.
+ */
+async function postRecord(business: Business, turn: Turn, deps: CommandDeps): Promise<boolean> {
+  const { graph, now, policy } = deps;
+  const { businessId, recordIntent: intent } = business;
+  if (intent === undefined) throw new Error("There is no note to share with the business by");
+  const { onItem } = turn;
+  turn.onItem = true;
+  const { creditLineId, sendDeadline } = intent;
+  const outcome = await graph.shareWithBusiness({ creditLineId, businessId }, { sendDeadline, signal: turn.signal });
+  turn.log.info("Share with the business sent", {
+    outcome: outcome.kind,
+    attempt: intent.attempt,
+    ...answerOf(outcome),
+  });
+
+  const settlement = settleRecord(business, intent, outcome, { now: now(), onItem }, policy);
+  return settle(business, intent, outcome, settlement, turn, onItem, deps);
+}
+
+/** Records what became of a POST. Answers whether it was accepted, and is recorded as such. */
+async function settle(
+  business: Business,
+  intent: Intent & { creditLineId: string; request: ShareRequest },
+  outcome: PostOutcome,
+  settlement: Settlement,
+  turn: Turn,
+  onItem: boolean,
+  deps: CommandDeps,
+): Promise<boolean> {
+  const { store, now } = deps;
+  const { creditLineId, epoch, request } = intent;
   const written = await store.settle(business, settlement, now());
   if (!written.saved) {
     if (outcome.kind !== "no-effect" && outcome.allocationId !== undefined) {
-      const answer = { allocationId: outcome.allocationId, creditLineId, epoch: intent.epoch };
+      const answer = { allocationId: outcome.allocationId, creditLineId, epoch };
       await keepLateAnswer(business.businessId, request, answer, turn, deps);
     }
-    return;
+    return false;
   }
   await wakeFor(written.business, request, turn, deps);
-  if (outcome.kind === "accepted") return;
+  if (outcome.kind === "accepted") return true;
   const closed = outcome.kind === "no-effect" && intent.attempt === 1;
   if (closed) turn.onItem = onItem;
   if (outcome.throttledUntil !== undefined) throw new ThrottledError(outcome.throttledUntil);
   if (closed) throw new BlockedError(outcome.failure, business.businessId);
+  return false;
 }
 
 /** S7: the answer's intent is gone. Nothing is deleted here; the record is kept for the revocation or a person. */
@@ -291,6 +371,28 @@ async function probe(business: Business, wabaId: string, turn: Turn, deps: Comma
   if (written.saved) await wakeFor(written.business, request, turn, deps);
 }
 
+/** S6 of E4: one look at the business's note; whoever made it goes on by its own due time. */
+async function probeRecord(business: Business, turn: Turn, deps: CommandDeps): Promise<void> {
+  const { store, graph, now, policy } = deps;
+  const { recordIntent } = business;
+  if (recordIntent === undefined) return;
+  const { request } = recordIntent;
+  const startedAt = now();
+  const estate = await readEstate(graph, business, policy.creditLineId, now, turn.signal);
+  const look = { startedAt, funding: { known: false } as const, estate };
+  const finding = judgeRecordProbe(business, look, policy);
+  turn.log.info("Share with the business probed", { finding: finding.kind });
+  if (finding.kind === "second-post") {
+    const intent = newIntent(business, recordIntent.attempt + 1, turn, deps);
+    const again = intendSecondRecord(business, look, intent, now(), policy);
+    const intended = await store.commit(business, again, now());
+    if (intended.saved) await postRecord(intended.business, { ...turn, request, onItem: true }, deps);
+    return;
+  }
+  const written = await store.commit(business, recordRecordProbe(business, look, finding, now(), policy), now());
+  if (written.saved) await wakeFor(written.business, request, turn, deps);
+}
+
 /** An entry of the item is looked at again (C1). A look that was recorded meanwhile makes the message stale. */
 async function continueShare(continuation: Continuation, turn: Turn, deps: CommandDeps): Promise<void> {
   const { businessId, wabaId, commandId, looks } = continuation;
@@ -303,6 +405,12 @@ async function continueShare(continuation: Continuation, turn: Turn, deps: Comma
     turn.request = waiting.request;
     turn.sweeps = waiting.due.sweeps;
     return driveShare(waiting.request, businessId, undefined, turn, deps);
+  }
+  const note = business?.recordIntent;
+  if (note?.request.commandId === commandId && note.request.wabaId === wabaId && note.due?.looks === looks) {
+    turn.request = note.request;
+    turn.sweeps = note.due.sweeps;
+    return driveShare(note.request, businessId, undefined, turn, deps);
   }
   if (business === undefined || waba?.due?.request.commandId !== commandId || waba.due.looks !== looks) {
     turn.log.debug("A stale look is dropped");

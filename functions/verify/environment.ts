@@ -1,4 +1,4 @@
 import * as z from "zod/mini";
-import { commandFields } from "../../shared/environment.ts";
+import { commandFields, numeric } from "../../shared/environment.ts";
 
-export const verifyEnvironment = z.object(commandFields);
+export const verifyEnvironment = z.object({ ...commandFields, VERIFIES_STOP_AT: numeric });

@@ -5,6 +5,6 @@ import { verifyEnvironment } from "./environment.ts";
 import { verifyFlow } from "./verify-funding.ts";
 
 const environment = parseEnvironment(verifyEnvironment, process.env);
-const deps = buildCommandDeps("verify", environment);
+const deps = buildCommandDeps("verify", environment, { stopAt: environment.VERIFIES_STOP_AT });
 
 export const handler = queueHandler(deps, verifyFlow(deps));

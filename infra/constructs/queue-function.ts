@@ -1,5 +1,6 @@
 import { Duration } from "aws-cdk-lib";
 import { AccountPrincipal, PolicyStatement } from "aws-cdk-lib/aws-iam";
+import type { EventSourceMapping } from "aws-cdk-lib/aws-lambda";
 import type { QueueProps } from "aws-cdk-lib/aws-sqs";
 import { Queue, QueueEncryption } from "aws-cdk-lib/aws-sqs";
 import { Construct } from "constructs";
@@ -30,13 +31,15 @@ type QueueFunctionProps<Environment> = FunctionProps<Environment> & {
   backlogImpact: string;
 };
 
+export type QueueFunction = { queue: Queue; deadLetterQueue: Queue; source: EventSourceMapping };
+
 /** A command queue, its dead-letter queue, the function it feeds, and the alarms over them. */
 export function queueFunction<Environment>(
   scope: Construct,
   id: string,
   stage: Stage,
   props: QueueFunctionProps<Environment>,
-): { queue: Queue; deadLetterQueue: Queue } {
+): QueueFunction {
   const construct = new Construct(scope, id);
   const common = {
     retentionPeriod,
@@ -74,7 +77,7 @@ export function queueFunction<Environment>(
       ...props.grants,
     ],
   });
-  lambda.addEventSourceMapping("Commands", {
+  const source = lambda.addEventSourceMapping("Commands", {
     eventSourceArn: queue.queueArn,
     batchSize: props.batchSize,
     reportBatchItemFailures: true,
@@ -104,5 +107,5 @@ export function queueFunction<Environment>(
     at: Duration.minutes(30).toSeconds(),
     impact: `A ${props.name} command has waited for more than 30 minutes. ${props.backlogImpact}`,
   });
-  return { queue, deadLetterQueue };
+  return { queue, deadLetterQueue, source };
 }

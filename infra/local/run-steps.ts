@@ -197,7 +197,8 @@ export function subjectOf(
   };
 }
 
-async function control(url: string, body: unknown): Promise<void> {
+/** Tells the stand-in for Meta what it must know or do next (design.md §10). */
+export async function control(url: string, body: unknown): Promise<void> {
   const answer = await fetch(url, { method: "POST", body: JSON.stringify(body) });
   if (!answer.ok) throw new Error(`The stand-in for Meta refused ${url}: ${await answer.text()}`);
 }

@@ -6,50 +6,144 @@ import { revokeReasons } from "../domain/business.ts";
 /**
  * Commands in (design.md §3): JSON, one command a message, unknown keys refused. Ids are strings of 5-20 digits: they can
  * exceed 2^53, so a JSON number is refused instead of rounded.
+ *
+ * These schemas parse, and the build makes JSON Schemas of them for producers. So a pattern here stays within what the regular
+ * expressions of other languages know (`[0-9]`, no look-around), and a rule that is code to zod stands beside it as `z.meta`.
  */
-const metaId = z.string().check(z.regex(/^\d{5,20}$/));
-const secretName = z.string().check(z.regex(/^(?!arn:)[A-Za-z0-9/_+=.@-]{1,256}$/));
+const metaId = z.string().check(z.regex(/^[0-9]{5,20}$/));
+const wabaIdText = metaId.check(
+  z.describe("The WhatsApp Business Account, by its id at Meta. A string: it can exceed 2^53."),
+);
+const secretName = z
+  .string()
+  .check(
+    z.regex(/^[A-Za-z0-9/_+=.@-]{1,256}$/),
+    z.describe(
+      "Name of the secret with the customer's business token, under the stage's prefix. Never an ARN, never the token itself.",
+    ),
+  );
 
 const common = {
-  version: z.literal("1"),
-  commandId: z.string().check(z.regex(/^[A-Za-z0-9._:-]{1,128}$/)),
-  /** ISO 8601, UTC. Orders the commands of a business (T1). */
-  requestedAt: z.iso.datetime(),
-  requestedBy: z.string().check(z.minLength(1), z.maxLength(128)),
+  version: z.literal("1").check(z.describe("Version of this contract.")),
+  commandId: z
+    .string()
+    .check(
+      z.regex(/^[A-Za-z0-9._:-]{1,128}$/),
+      z.describe(
+        "Made by the producer, unique over all commands. Sent again with the same content: the same answer. With other content: rejected.",
+      ),
+    ),
+  requestedAt: z.iso
+    .datetime()
+    .check(
+      z.describe(
+        "When the producer decided this: ISO 8601 in UTC, ending in Z. Orders the commands of a business, so it may not be later than the time of sending by more than the stage's clock skew (300 s unless configured).",
+      ),
+    ),
+  requestedBy: z.string().check(
+    // Of characters, as JSON Schema counts them: zod's own lengths count UTF-16 units.
+    z.regex(/^[\s\S]{1,128}$/u),
+    z.refine((text) => text.isWellFormed(), "not well-formed Unicode"),
+    z.describe("Who asks, for the audit: a service or a person. 1 to 128 characters."),
+  ),
 };
 
-export const shareCommandSchema = z.strictObject({
-  ...common,
-  type: z.literal("share"),
-  wabaId: metaId,
-  currency: z.string().check(z.regex(/^[A-Z]{3}$/)),
-  /** A claim: it must equal what Meta says. */
-  businessId: z.optional(metaId),
-  method: z.optional(z.enum(["share-and-attach", "share-then-attach"])),
-  businessTokenSecret: z.optional(secretName),
-  reshareAfterRevocation: z._default(z.boolean(), false),
-  partnerSwitch: z._default(z.boolean(), false),
-});
+const moment = { requestedAt: "2026-01-31T09:30:00Z", requestedBy: "onboarding" };
 
-export const verifyCommandSchema = z.strictObject({
-  ...common,
-  type: z.literal("verify"),
-  wabaId: metaId,
-  businessTokenSecret: z.optional(secretName),
-});
+export const shareCommandSchema = z
+  .strictObject({
+    ...common,
+    type: z.literal("share"),
+    wabaId: wabaIdText,
+    currency: z
+      .string()
+      .check(
+        z.regex(/^[A-Z]{3}$/),
+        z.describe(
+          "ISO 4217 code; must be the WABA's own, which is fixed at its creation, and one that the stage allows.",
+        ),
+      ),
+    businessId: z.optional(
+      metaId.check(z.describe("The customer's business, as a claim: refused when Meta names another owner.")),
+    ),
+    method: z.optional(
+      z
+        .enum(["share-and-attach", "share-then-attach"])
+        .check(z.describe("Meta's one-call or two-call way. Absent: as the stage is configured.")),
+    ),
+    businessTokenSecret: z.optional(secretName),
+    reshareAfterRevocation: z
+      ._default(z.boolean(), false)
+      .check(
+        z.describe("Shares with a business from which the line was revoked. Without it, such a share is refused."),
+      ),
+    partnerSwitch: z
+      ._default(z.boolean(), false)
+      .check(
+        z.describe(
+          "The customer comes from another partner, whose line still funds the WABA until the end of the month.",
+        ),
+      ),
+  })
+  .check(
+    z.meta({
+      title: "Share command",
+      description: "Shares the partner's credit line with a WABA, at most once.",
+      examples: [
+        { version: "1", type: "share", commandId: "order-4711", ...moment, wabaId: "120000000000021", currency: "USD" },
+      ],
+    }),
+  );
+
+export const verifyCommandSchema = z
+  .strictObject({
+    ...common,
+    type: z.literal("verify"),
+    wabaId: wabaIdText,
+    businessTokenSecret: z.optional(secretName),
+  })
+  .check(
+    z.meta({
+      title: "Verify command",
+      description: "Proves at Meta that the shared line funds the WABA. A share is verified without being asked.",
+      examples: [{ version: "1", type: "verify", commandId: "check-4711", ...moment, wabaId: "120000000000021" }],
+    }),
+  );
+
+// Strict validators want to see a required key described in the same place.
+const revokeSubjects = ["wabaId", "businessId"].map((key) => ({ properties: { [key]: {} }, required: [key] }));
 
 export const revokeCommandSchema = z
   .strictObject({
     ...common,
     type: z.literal("revoke"),
-    wabaId: z.optional(metaId),
-    businessId: z.optional(metaId),
-    reason: z.enum(revokeReasons),
+    wabaId: z.optional(wabaIdText),
+    businessId: z.optional(
+      metaId.check(
+        z.describe("The customer's business. Together with a WABA: must be the owner that was stored for it."),
+      ),
+    ),
+    reason: z.enum(revokeReasons).check(z.describe("Why the line is taken back.")),
   })
   .check(
     z.refine((command) => command.wabaId !== undefined || command.businessId !== undefined, {
       path: ["wabaId"],
       message: "wabaId or businessId is required",
+    }),
+    z.meta({
+      title: "Revoke command",
+      description: "Takes the line back from a business: from every WABA of it, because that is what Meta's call does.",
+      examples: [
+        {
+          version: "1",
+          type: "revoke",
+          commandId: "leave-4711",
+          ...moment,
+          wabaId: "120000000000021",
+          reason: "offboarded",
+        },
+      ],
+      anyOf: revokeSubjects,
     }),
   );
 
@@ -120,7 +214,9 @@ export function parseBody(
   const parsed = commandSchemas[type].safeParse(value);
   if (!parsed.success) {
     const faults = parsed.error.issues.map(describeIssue);
-    return { kind: "invalid", detail: faults.join("; ").slice(0, 500), hash: bodyHash, ...named };
+    // Cut, or sent, in the middle of a character it could not be stored.
+    const detail = faults.join("; ").slice(0, 500).toWellFormed();
+    return { kind: "invalid", detail, hash: bodyHash, ...named };
   }
   const { version: _version, requestedAt: requestedAtText, ...rest } = parsed.data;
   const requestedAt = Date.parse(requestedAtText);

@@ -19,6 +19,8 @@ export type Business = {
   reshare?: { commandId: string; requestedAt: number };
   /** Every allocation id ever answered or listed, by id. */
   records: Record<string, AllocationRecord>;
+  /** E4 is per business: its note stands here, and only one may be out at a time (H12). */
+  recordIntent?: RecordIntent;
   wabas: Record<string, Waba>;
   /** Shares that wait for a revocation or for another share of the same WABA, by WABA id. */
   waiting: Record<string, Waiting>;
@@ -92,6 +94,14 @@ export type Intent = {
   inDoubt?: true;
 };
 
+/** The note of an E4: the share that made it waits in `sharing`, without an intent of its own. */
+export type RecordIntent = Intent & {
+  creditLineId: string;
+  request: ShareRequest;
+  /** Undefined once a revocation has overtaken it: then only its effect still matters (R5). */
+  due?: Due;
+};
+
 export type Evidence = {
   receivingCredentialId?: string;
   primaryFundingId?: string;
@@ -128,6 +138,8 @@ export type SharedWaba = WabaCommon & {
 export type RevokedWaba = WabaCommon & {
   status: "revoking" | "revoked";
   allocationId?: string;
+  /** It was a partner switch that had not taken effect: it is looked at once more when it would have (R6, H27c). */
+  pendingUntil?: number;
   /** Kept by a revocation: what an unanswered POST may still do decides when it is done (R5). */
   intent?: Intent;
 };
@@ -186,6 +198,8 @@ export type Change = {
 
 /** Settings of the stage that decisions rest on. Times in milliseconds. */
 export type Policy = {
+  /** Given the task to manage a WABA before a one-call share (E10). */
+  systemUserId?: string;
   partnerBusinessId: string;
   creditLineId: string;
   currencies: string[];
@@ -198,7 +212,7 @@ export type Policy = {
 
 /** The state chart: which status may follow which. `none` is a WABA the item does not hold yet. */
 export const transitions = {
-  none: ["sharing", "shared"],
+  none: ["sharing", "allocated", "shared"],
   sharing: ["sharing", "allocated", "shared", "revoking"],
   allocated: ["allocated", "sharing", "shared", "revoking"],
   shared: ["shared", "verified", "pending", "mismatched", "revoking"],
@@ -206,7 +220,7 @@ export const transitions = {
   pending: ["pending", "verified", "mismatched", "revoking"],
   mismatched: ["mismatched", "verified", "pending", "revoking"],
   revoking: ["revoking", "revoked"],
-  revoked: ["revoked", "sharing", "shared", "revoking"],
+  revoked: ["revoked", "sharing", "allocated", "shared", "revoking"],
 } as const satisfies Record<WabaStatus | "none", readonly WabaStatus[]>;
 
 export function newBusiness(businessId: string, now: number): Business {
@@ -256,7 +270,11 @@ export function dueEntries(business: Business): DueEntry[] {
   for (const [wabaId, { request, due }] of Object.entries(business.waiting)) {
     entries.push({ work: "share", wabaId, commandId: request.commandId, requestedAt: request.requestedAt, due });
   }
-  const { revocation } = business;
+  const { revocation, recordIntent } = business;
+  if (recordIntent?.due !== undefined) {
+    const { wabaId, commandId, requestedAt } = recordIntent.request;
+    entries.push({ work: "share", wabaId, commandId, requestedAt, due: recordIntent.due });
+  }
   if (revocation?.due !== undefined) {
     const { commandId } = revocation.request;
     entries.push({ work: "revoke", commandId, requestedAt: revocation.requestedAt, due: revocation.due });
@@ -299,9 +317,11 @@ export function swept(business: Business, now: number, settleWindowMs: number): 
   const waiting = Object.fromEntries(
     Object.entries(business.waiting).map(([wabaId, entry]) => [wabaId, { ...entry, due: later(entry.due) }]),
   );
-  const { revocation } = business;
-  if (revocation?.due === undefined) return { ...business, wabas, waiting };
-  return { ...business, wabas, waiting, revocation: { ...revocation, due: later(revocation.due) } };
+  const next: Business = { ...business, wabas, waiting };
+  const { revocation, recordIntent } = business;
+  if (revocation?.due !== undefined) next.revocation = { ...revocation, due: later(revocation.due) };
+  if (recordIntent?.due !== undefined) next.recordIntent = { ...recordIntent, due: later(recordIntent.due) };
+  return next;
 }
 
 /** When an unanswered POST can have no effect any more that we have not seen (A1-A3). */
@@ -321,6 +341,8 @@ export function isHeld(waba: Waba): boolean {
 export function resharedAt(business: Business): number | undefined {
   const accepted = Object.values(business.wabas).filter((waba) => waba.request.reshareAfterRevocation && isHeld(waba));
   const times = accepted.map((waba) => waba.request.requestedAt);
+  const allocating = business.recordIntent?.request;
+  if (allocating?.reshareAfterRevocation === true) times.push(allocating.requestedAt);
   if (business.reshare !== undefined) times.push(business.reshare.requestedAt);
   return times.length === 0 ? undefined : Math.max(...times);
 }

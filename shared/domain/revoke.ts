@@ -3,12 +3,15 @@ import type {
   Business,
   Change,
   Conclusion,
+  Due,
   Policy,
   Revocation,
   RevokeRequest,
+  ShareRequest,
   Waba,
 } from "./business.ts";
-import { isSame, isShared, lookDelayMs, resharedAt, windowEnd } from "./business.ts";
+import { dueIn, isSame, isShared, lookDelayMs, resharedAt, windowEnd } from "./business.ts";
+import { recheckAfterSwitch } from "./calendar.ts";
 import type { EventDraft } from "./events.ts";
 import type { EstateReading, RecordReading } from "./readings.ts";
 import { isConfirmedDeleted, withRecords } from "./readings.ts";
@@ -51,7 +54,7 @@ function hasAnythingToRevoke(business: Business): boolean {
   const records = Object.values(business.records).some(
     (record) => !isConfirmedDeleted(record) && record.foreign !== true,
   );
-  return wabas || records;
+  return wabas || records || business.recordIntent !== undefined;
 }
 
 /** At most this many further commands are answered by one revocation; another one comes back later. */
@@ -60,8 +63,12 @@ export const joinedMax = 20;
 /** The marker, written before any listing. Intents are kept: what they may still do decides when it is done (R5). */
 export function markRevocation(business: Business, request: RevokeRequest, now: number): Change {
   const epoch = business.epoch + 1;
+  const { recordIntent } = business;
   const wabas = Object.fromEntries(
-    Object.entries(business.wabas).map(([wabaId, waba]): [string, Waba] => [wabaId, marked(waba, now)]),
+    Object.entries(business.wabas).map(([wabaId, waba]): [string, Waba] => {
+      const allocating = recordIntent?.request.wabaId === wabaId ? recordIntent.request : undefined;
+      return [wabaId, marked(waba, allocating, now)];
+    }),
   );
   const revocation: Revocation = {
     request,
@@ -72,6 +79,11 @@ export function markRevocation(business: Business, request: RevokeRequest, now: 
     joined: [],
     due: { nextAt: now, looks: 0, sweeps: 0 },
   };
+  const next: Business = { ...business, epoch, wabas, revocation };
+  if (recordIntent !== undefined) {
+    const { due: _overtaken, ...note } = recordIntent;
+    next.recordIntent = note;
+  }
   const event: EventDraft = {
     detailType: "Revocation Started",
     commandId: request.commandId,
@@ -79,17 +91,18 @@ export function markRevocation(business: Business, request: RevokeRequest, now: 
     reason: request.reason,
     ...wabaIdsOf(business),
   };
-  return { business: { ...business, epoch, wabas, revocation }, events: [event], conclusions: [] };
+  return { business: next, events: [event], conclusions: [] };
 }
 
-function marked(waba: Waba, now: number): Waba {
+/** @param allocating the share of this WABA whose E4 is out: its note is the business's. */
+function marked(waba: Waba, allocating: ShareRequest | undefined, now: number): Waba {
   if (waba.status === "revoked") return waba;
   const { due, ...rest } = { due: undefined, ...waba };
-  // A command that waited on the WABA is answered by its own due time, so that this write stays small (I12). A share whose
-  // verification was under way has its answer already.
-  const answered = due === undefined || (isShared(waba) && due.request.type === "share");
-  const waiting = answered ? {} : { due: { ...due, nextAt: now } };
-  return { ...rest, status: "revoking", ...waiting };
+  // A share whose verification was under way has its answer already.
+  const verifying = isShared(waba) && due?.request.type === "share";
+  const waiting = allocating ?? (verifying ? undefined : due?.request);
+  // A command that waited on the WABA is answered by its own due time, so that this write stays small (I12).
+  return { ...rest, status: "revoking", ...(waiting === undefined ? {} : { due: dueIn(waiting, now) }) };
 }
 
 export function joinRevocation(business: Business, request: RevokeRequest): Change {
@@ -204,8 +217,9 @@ function whyOpen(
   run: RevocationRun,
   policy: Policy,
 ): OpenReason | undefined {
-  const unanswered = Object.values(business.wabas).some(
-    ({ intent }) =>
+  const intents = [business.recordIntent, ...Object.values(business.wabas).map(({ intent }) => intent)];
+  const unanswered = intents.some(
+    (intent) =>
       intent !== undefined &&
       intent.epoch < revocation.epoch &&
       run.fresh.startedAt <= windowEnd(intent, policy.settleWindowMs),
@@ -237,6 +251,7 @@ function whyOpen(
 
 function finish(business: Business, revocation: Revocation, now: number): Change {
   const { openReason: _closed, due: _due, incompleteAnnounced: _said, ...rest } = revocation;
+  const { recordIntent: _over, ...settled } = business;
   const own = Object.values(business.records).filter((record) => record.foreign !== true);
   const state = own.length === 0 ? "nothing" : "done";
   const wabas = Object.fromEntries(
@@ -245,9 +260,44 @@ function finish(business: Business, revocation: Revocation, now: number): Change
       return [wabaId, { ...revoked, status: "revoked" }];
     }),
   );
-  const next: Business = { ...business, wabas, revocation: { ...rest, joined: [], state, doneAt: now } };
+  const next: Business = {
+    ...settled,
+    wabas,
+    revocation: { ...rest, joined: [], state, doneAt: now, ...recheck(business, now) },
+  };
   const conclusions = [revocation.request, ...revocation.joined].map((request) => concludeRevoke(next, request, state));
   return { business: next, events: [], conclusions };
+}
+
+/** A partner switch that was revoked before the 1st may still take effect then: it is looked at once more (R6, H27c). */
+function recheck(business: Business, now: number): { due?: Due } {
+  const switches = Object.values(business.wabas).flatMap((waba) =>
+    "pendingUntil" in waba ? (waba.pendingUntil ?? []) : [],
+  );
+  const times = switches.map(recheckAfterSwitch).filter((time) => time > now);
+  return times.length === 0 ? {} : { due: { nextAt: Math.max(...times), looks: 0, sweeps: 0 } };
+}
+
+/** What that look found: nothing, and it is over; or a line of ours at work, and the revocation is open again (C3). */
+export function recordRecheck(business: Business, estate: EstateReading, stillFunded: boolean, now: number): Change {
+  const { revocation } = business;
+  if (revocation?.state !== "done") throw new Error("There is no revocation to look at once more");
+  const known = withRecords(business, estate, now);
+  const live = estate.records.some(
+    ({ seen, receivingBusinessId }) => seen === "live" && receivingBusinessId === business.businessId,
+  );
+  const { due: _looked, ...rest } = revocation;
+  if (!live && !stillFunded) return { business: { ...known, revocation: rest }, events: [], conclusions: [] };
+  const { doneAt: _over, ...reopened } = rest;
+  const due = { nextAt: now, looks: 0, sweeps: 0 };
+  const event: EventDraft = {
+    detailType: "Revocation Started",
+    commandId: revocation.request.commandId,
+    businessId: business.businessId,
+    reason: "late_record",
+    ...wabaIdsOf(business),
+  };
+  return { business: { ...known, revocation: { ...reopened, state: "open", due } }, events: [event], conclusions: [] };
 }
 
 function concludeRevoke(business: Business, request: RevokeRequest, state: Revocation["state"]): Conclusion {

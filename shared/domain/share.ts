@@ -3,10 +3,13 @@ import type {
   Business,
   Change,
   Conclusion,
+  Due,
   Intent,
   Policy,
+  RecordIntent,
   ShareRequest,
   SharedWaba,
+  SharingWaba,
   VerifyRequest,
   Waba,
 } from "./business.ts";
@@ -22,6 +25,7 @@ import {
   withoutWaiting,
   withWaba,
 } from "./business.ts";
+import { switchWindowEnd } from "./calendar.ts";
 import type { DetailType, EventDraft } from "./events.ts";
 import type { EstateReading, Funding, RecordReading, WabaReading } from "./readings.ts";
 import { fundingRecord, withRecords } from "./readings.ts";
@@ -42,6 +46,8 @@ export type ShareFacts = {
 
 export type ShareDecision =
   | { kind: "probe" }
+  /** An E4 of the business is unsettled. */
+  | { kind: "probe-record" }
   | { kind: "on-item" }
   | { kind: "wait"; until: number }
   /** Another share of this WABA waits on the item already: this one comes back after it. */
@@ -54,7 +60,12 @@ export type ShareDecision =
   | { kind: "read-waba" }
   | { kind: "read-estate" }
   | { kind: "adopt"; record: RecordReading }
-  | { kind: "attempt" };
+  /** E2: one call. */
+  | { kind: "attempt" }
+  /** E4: shares the line with the business. */
+  | { kind: "allocate" }
+  /** E5: attaches it to the WABA, by a record of the business. */
+  | { kind: "attach"; allocationId: string };
 
 /** S3, in its order. A refusal never changes a WABA that is shared, being shared or revoked. */
 export function decideShare(facts: ShareFacts, policy: Policy): ShareDecision {
@@ -69,6 +80,13 @@ export function decideShare(facts: ShareFacts, policy: Policy): ShareDecision {
     if (facts.probed !== true) return { kind: "probe" };
     if (isSame(waba.request, request)) return { kind: "on-item" };
     return waitUntil(facts, waba.due?.nextAt ?? now + lookDelayMs(0, policy.settleWindowMs));
+  }
+
+  const { recordIntent } = business;
+  if (recordIntent !== undefined && recordIntent.epoch === business.epoch) {
+    if (facts.probed !== true) return { kind: "probe-record" };
+    if (isSame(recordIntent.request, request)) return { kind: "on-item" };
+    return waitUntil(facts, recordIntent.due?.nextAt ?? now + lookDelayMs(0, policy.settleWindowMs));
   }
 
   const revoked = decideAgainstRevocation(facts, policy);
@@ -105,8 +123,13 @@ export function decideShare(facts: ShareFacts, policy: Policy): ShareDecision {
     return { kind: "block", reason: "meta_unavailable", ...failureOf(reading.funding.failure) };
   }
 
+  const method = request.method ?? policy.shareMethod;
+  // In two calls, a record of the business that is live is used instead of making another one.
+  const seeksRecord = method === "share-then-attach" && waba?.status !== "allocated";
   const firstContact = business.listedAt === undefined;
-  if (estate === undefined && (firstContact || reading.funding.id !== undefined)) return { kind: "read-estate" };
+  if (estate === undefined && (firstContact || seeksRecord || reading.funding.id !== undefined)) {
+    return { kind: "read-estate" };
+  }
   if (estate !== undefined && !estate.complete) {
     return { kind: "block", reason: "meta_unavailable", ...failureOf(estate.failure) };
   }
@@ -120,9 +143,40 @@ export function decideShare(facts: ShareFacts, policy: Policy): ShareDecision {
     const unread = estate?.records.find(isUnread);
     if (unread !== undefined) return { kind: "block", reason: "meta_unavailable", ...failureOf(unread.failure) };
     if (!request.partnerSwitch) return { kind: "refuse", reason: "funded_elsewhere" };
+    const closedUntil = switchWindowEnd(now);
+    if (closedUntil !== undefined) return waitUntil(facts, closedUntil);
   }
   if (waba === undefined && facts.full === true) return { kind: "block", reason: "business_full" };
-  return { kind: "attempt" };
+  if (waba?.status === "allocated" && waba.allocationId !== undefined) {
+    return attachBy(request, waba.allocationId, now);
+  }
+  if (method === "share-and-attach") return { kind: "attempt" };
+  return decideRecord(facts, estate?.records ?? [], policy);
+}
+
+/** Two calls: E5 by a live record of the business on this line, or E4 first. A record that cannot be read may be one. */
+function decideRecord({ now, request, business }: ShareFacts, records: RecordReading[], policy: Policy): ShareDecision {
+  const unread = records.find(isUnread);
+  if (unread !== undefined) return { kind: "block", reason: "meta_unavailable", ...failureOf(unread.failure) };
+  const live = records.find(
+    ({ seen, receivingBusinessId, creditLineId }) =>
+      seen === "live" && receivingBusinessId === business.businessId && creditLineId === policy.creditLineId,
+  );
+  if (live !== undefined) return attachBy(request, live.allocationId, now);
+  // Without the customer's token nothing could be attached: then nothing is shared either.
+  const attachable = attachBy(request, "", now);
+  return attachable.kind === "attach" ? { kind: "allocate" } : attachable;
+}
+
+/** E5 is made with the customer's business token. */
+function attachBy({ businessTokenSecret }: ShareRequest, allocationId: string, now: number): ShareDecision {
+  if (businessTokenSecret !== undefined) return { kind: "attach", allocationId };
+  const failure: Failure = {
+    at: now,
+    reason: "permission_denied",
+    message: "share-then-attach needs businessTokenSecret",
+  };
+  return { kind: "block", reason: "permission_denied", failure };
 }
 
 function decideAgainstRevocation(facts: ShareFacts, policy: Policy): ShareDecision | undefined {
@@ -168,21 +222,39 @@ function failureOf(failure: Failure | undefined): { failure?: Failure } {
   return failure === undefined ? {} : { failure };
 }
 
-/** S4: the state that must be stored before the POST. */
-export function intendShare(facts: ShareFacts, intent: Intent, policy: Policy): Change {
+/**
+ * S4: the state that must be stored before E2, or before E5 by the record that `allocationId` names.
+ */
+export function intendShare(facts: ShareFacts, intent: Intent, policy: Policy, allocationId?: string): Change {
   const { business, request } = facts;
   const listed = facts.estate === undefined ? business : withRecords(business, facts.estate, facts.now);
+  const attaches =
+    allocationId === undefined ? { status: "sharing" as const } : { status: "allocated" as const, allocationId };
   const waba: Waba = {
-    status: "sharing",
-    currency: request.currency,
-    method: request.method ?? policy.shareMethod,
-    creditLineId: policy.creditLineId,
-    request,
+    ...attaches,
+    ...beginning(request, policy),
     intent,
     due: dueIn(request, intent.sendDeadline + lookDelayMs(0, policy.settleWindowMs)),
   };
   const next = withWaba(withoutOwn(listed, request), request.wabaId, waba);
   return { business: next, events: [], conclusions: displaced(business, request) };
+}
+
+/** What a WABA's entry holds of the share that begins it. */
+function beginning(request: ShareRequest, policy: Policy) {
+  const { currency } = request;
+  return { currency, method: request.method ?? policy.shareMethod, creditLineId: policy.creditLineId, request };
+}
+
+/** S4 of E4: the note stands on the business, the share waits in `sharing`. */
+export function intendRecord(facts: ShareFacts, intent: Intent, policy: Policy): Change {
+  const { business, request } = facts;
+  const listed = facts.estate === undefined ? business : withRecords(business, facts.estate, facts.now);
+  const due = { nextAt: intent.sendDeadline + lookDelayMs(0, policy.settleWindowMs), looks: 0, sweeps: 0 };
+  const recordIntent = { ...intent, creditLineId: policy.creditLineId, request, due };
+  const waba: Waba = { status: "sharing", ...beginning(request, policy) };
+  const next = withWaba(withoutOwn(listed, request), request.wabaId, waba);
+  return { business: { ...next, recordIntent }, events: [], conclusions: displaced(business, request) };
 }
 
 /** The answer to another command that the WABA still held, and whose place this one takes: nothing on an item is lost (I3). */
@@ -216,10 +288,14 @@ export type PostOutcome =
 
 /** The part of the item that a settle writes: guarded by the intent and its epoch, never by the version (T4, H26). */
 export type Settlement = {
+  /** Whose intent guards the write: the WABA's (E2, E5) or the business's (E4). */
+  guard: "waba" | "record";
   wabaId: string;
   intentId: string;
   epoch: number;
   waba: Waba;
+  /** Only of an E4: the note as it stays; undefined when it is settled. */
+  recordIntent?: RecordIntent;
   record?: { allocationId: string; record: AllocationRecord };
   change: Change;
 };
@@ -238,7 +314,7 @@ export function settleShare(
   const { wabaId } = request;
   const waba = business.wabas[wabaId];
   if (!isSharing(waba)) throw new Error(`WABA ${wabaId} has no attempt to settle`);
-  const base = { wabaId, intentId: intent.id, epoch: intent.epoch };
+  const base = { guard: "waba" as const, wabaId, intentId: intent.id, epoch: intent.epoch };
 
   if (outcome.kind === "accepted") {
     const record = { creditLineId: waba.creditLineId, epoch: intent.epoch, state: "unknown", recordedAt: now } as const;
@@ -271,6 +347,50 @@ export function settleShare(
         }),
     change: changeTo(withWaba(business, wabaId, doubtful)),
   };
+}
+
+/** S5 of E4. Accepted: the allocation is recorded before E5 is even thought of. */
+export function settleRecord(
+  business: Business,
+  intent: RecordIntent,
+  outcome: PostOutcome,
+  { now, onItem }: { now: number; onItem: boolean },
+  policy: Policy,
+): Settlement {
+  const { request, creditLineId } = intent;
+  const { wabaId } = request;
+  const waba = business.wabas[wabaId];
+  if (!isSharing(waba)) throw new Error(`WABA ${wabaId} has no share to settle`);
+  const { recordIntent: _settled, ...settled } = business;
+  const base = { guard: "record" as const, wabaId, intentId: intent.id, epoch: intent.epoch };
+
+  if (outcome.kind === "accepted") {
+    const { allocationId } = outcome;
+    const record = { creditLineId, epoch: intent.epoch, state: "unknown", recordedAt: now } as const;
+    const allocated = allocate(waba, allocationId, now);
+    return {
+      ...base,
+      waba: allocated,
+      record: { allocationId, record },
+      change: changeTo(withWaba(settled, wabaId, allocated)),
+    };
+  }
+  if (outcome.kind === "no-effect" && intent.attempt === 1) {
+    const { due: _due, ...rest } = waba;
+    const retryAt = now + lookDelayMs(4, policy.settleWindowMs);
+    const closed: Waba = { ...rest, lastFailure: outcome.failure, ...(onItem ? { due: dueIn(request, retryAt) } : {}) };
+    return { ...base, waba: closed, change: changeTo(withWaba(settled, wabaId, closed)) };
+  }
+  const recordIntent = { ...intent, failure: outcome.failure };
+  const doubtful: Waba = { ...waba, lastFailure: outcome.failure };
+  const next = { ...withWaba(business, wabaId, doubtful), recordIntent };
+  return { ...base, waba: doubtful, recordIntent, change: changeTo(next) };
+}
+
+/** Shared with the business; the attachment falls due in the same write. */
+function allocate(waba: SharingWaba, allocationId: string, now: number): Waba {
+  const { lastFailure: _healed, ...rest } = waba;
+  return { ...rest, status: "allocated", allocationId, due: dueIn(waba.request, now) };
 }
 
 /** The WABA is shared: its verification falls due in the same write (S8). */
@@ -434,7 +554,29 @@ export function judgeProbe(business: Business, wabaId: string, probe: Probe, pol
   if (record !== undefined) return { kind: "applied", record };
 
   const afterWindow = probe.startedAt > windowEnd(intent, policy.settleWindowMs);
-  if (!isAbsent(business, wabaId, intent, probe)) return { kind: afterWindow ? "in-doubt" : "cannot-tell" };
+  return judgeAbsence(intent, isAbsent(business, wabaId, intent, probe), afterWindow, policy);
+}
+
+/** S6 of E4: what a look at the line's records says of the note on the business. */
+export function judgeRecordProbe(business: Business, probe: Probe, policy: Policy): ProbeFinding {
+  const { recordIntent: intent } = business;
+  if (intent === undefined) throw new Error("The business has no E4 to look at");
+  const { estate } = probe;
+  const own = estate.records.filter(
+    ({ receivingBusinessId, creditLineId }) =>
+      creditLineId === intent.creditLineId && receivingBusinessId === business.businessId,
+  );
+  // No record was live when the note was written: one that is now is this POST's, or as good as it.
+  const record = own.find(({ seen }) => seen === "live");
+  if (record !== undefined) return { kind: "applied", record };
+  const absent = estate.complete && !estate.records.some(isUnread);
+  const afterWindow = probe.startedAt > windowEnd(intent, policy.settleWindowMs);
+  return judgeAbsence(intent, absent, afterWindow, policy);
+}
+
+/** S6: two absences, the later one begun after the window, end the doubt of a first attempt; all else is a person's. */
+function judgeAbsence(intent: Intent, absent: boolean, afterWindow: boolean, policy: Policy): ProbeFinding {
+  if (!absent) return { kind: afterWindow ? "in-doubt" : "cannot-tell" };
   if (!afterWindow || intent.absentAt === undefined) return { kind: "absent" };
   if (intent.attempt > 1) return { kind: "in-doubt" };
   // Meta's error named a fault of the command, and two looks say that nothing came of it: that is a refusal, not a doubt.
@@ -485,7 +627,75 @@ export function intendSecondPost(
   return changeTo(withWaba(known, wabaId, { ...waba, intent, due }));
 }
 
-/** Records a look. The next one comes with growing delay, but never steps over the end of the settle window. */
+/** The second and last E4. */
+export function intendSecondRecord(
+  business: Business,
+  probe: Probe,
+  intent: Intent,
+  now: number,
+  policy: Policy,
+): Change {
+  const known = withRecords(business, probe.estate, now);
+  const { recordIntent } = known;
+  if (recordIntent === undefined) throw new Error("The business has no E4 to repeat");
+  const due = { nextAt: intent.sendDeadline + lookDelayMs(0, policy.settleWindowMs), looks: 0, sweeps: 0 };
+  const { creditLineId, request } = recordIntent;
+  return changeTo({ ...known, recordIntent: { ...intent, creditLineId, request, due } });
+}
+
+/** Records a look at the E4's note. Applied: the share goes on at E5 by its due time, whoever looked. */
+export function recordRecordProbe(
+  business: Business,
+  probe: Probe,
+  finding: Exclude<ProbeFinding, { kind: "second-post" }>,
+  now: number,
+  policy: Policy,
+): Change {
+  const known = withRecords(business, probe.estate, now);
+  const { recordIntent, ...settled } = known;
+  if (recordIntent === undefined) throw new Error("The business has no E4 to look at");
+  const { request } = recordIntent;
+  const waba = known.wabas[request.wabaId];
+  if (!isSharing(waba)) throw new Error(`WABA ${request.wabaId} has no share to look at`);
+  if (finding.kind === "applied") {
+    const allocated = allocate(waba, finding.record.allocationId, now);
+    return changeTo(withWaba(withLive(settled, finding.record, now), request.wabaId, allocated));
+  }
+  if (finding.kind === "refused") return refuse(settled, request, finding.reason, finding.failure);
+  const { intent, due, announce } = afterLook(recordIntent, recordIntent.due, finding, probe, now, policy);
+  const next = { ...known, recordIntent: { ...recordIntent, ...intent, due } };
+  return { business: next, events: announce ? [inDoubt(business, waba, recordIntent)] : [], conclusions: [] };
+}
+
+/** The note after a look that did not settle it: the next look comes later, but never steps over the end of the window. */
+function afterLook(
+  intent: Intent,
+  due: Due | undefined,
+  finding: { kind: "absent" | "cannot-tell" | "in-doubt" },
+  probe: Probe,
+  now: number,
+  policy: Policy,
+): { intent: Intent; due: Due; announce: boolean } {
+  const looks = (due?.looks ?? 0) + 1;
+  const end = windowEnd(intent, policy.settleWindowMs);
+  const later = now + lookDelayMs(looks, policy.settleWindowMs);
+  return {
+    intent: {
+      ...intent,
+      ...(finding.kind === "absent" && intent.absentAt === undefined ? { absentAt: probe.startedAt } : {}),
+      ...(finding.kind === "in-doubt" ? { inDoubt: true } : {}),
+    },
+    due: { nextAt: now <= end ? Math.min(later, end + 1) : later, looks, sweeps: 0 },
+    announce: finding.kind === "in-doubt" && intent.inDoubt !== true,
+  };
+}
+
+function inDoubt(business: Business, waba: Waba, intent: Intent): EventDraft {
+  const event = shareEvent("Share In Doubt", business.businessId, waba, waba.status);
+  return { ...event, reason: intent.failure?.reason ?? "no_answer" };
+}
+
+/** Records a look at an attempt. */
 export function recordProbe(
   business: Business,
   wabaId: string,
@@ -505,22 +715,10 @@ export function recordProbe(
     return refuse(withWaba(known, wabaId, rest), waba.request, finding.reason, finding.failure);
   }
 
-  const looks = (waba.due?.looks ?? 0) + 1;
-  const end = windowEnd(waba.intent, policy.settleWindowMs);
-  const later = now + lookDelayMs(looks, policy.settleWindowMs);
-  const nextAt = now <= end ? Math.min(later, end + 1) : later;
-  const announce = finding.kind === "in-doubt" && waba.intent.inDoubt !== true;
-  const intent: Intent = {
-    ...waba.intent,
-    ...(finding.kind === "absent" && waba.intent.absentAt === undefined ? { absentAt: probe.startedAt } : {}),
-    ...(finding.kind === "in-doubt" ? { inDoubt: true } : {}),
-  };
-  const next: Waba = { ...waba, intent, due: dueIn(waba.request, nextAt, looks) };
-  const event: EventDraft = {
-    ...shareEvent("Share In Doubt", business.businessId, next, waba.status),
-    reason: waba.intent.failure?.reason ?? "no_answer",
-  };
-  return { business: withWaba(known, wabaId, next), events: announce ? [event] : [], conclusions: [] };
+  const { intent, due, announce } = afterLook(waba.intent, waba.due, finding, probe, now, policy);
+  const next: Waba = { ...waba, intent, due: { ...due, request: waba.request } };
+  const events = announce ? [inDoubt(business, next, intent)] : [];
+  return { business: withWaba(known, wabaId, next), events, conclusions: [] };
 }
 
 /** S7: an answer whose intent is gone or of an older epoch. It deletes nothing; what it may do depends on the revocation. */
@@ -553,7 +751,7 @@ export function recordLateAnswer(
     const settled = revocation.state === "done" || revocation.state === "nothing";
     if (settled && answer.seen === "deleted") return changeTo(next);
     // A later share, flagged or after a revocation of nothing: re-opening would take it along (H7c).
-    const sharedSince = Object.values(business.wabas).some(isHeld);
+    const sharedSince = business.recordIntent !== undefined || Object.values(business.wabas).some(isHeld);
     if (settled && !sharedSince) {
       const { doneAt: _over, incompleteAnnounced: _said, ...rest } = revocation;
       const reopened: Business = { ...next, revocation: { ...rest, state: "open", due } };

@@ -128,14 +128,14 @@ function become(
   evidence: Evidence,
   request: VerifyRequest | undefined,
 ): Change {
-  const { due, lastFailure: _healed, ...rest } = waba;
+  const { due, lastFailure: _healed, pendingUntil: switchesAt, ...rest } = waba;
   const { wabaId } = waba.request;
-  const pendingUntil = status === "pending" ? waba.pendingUntil : undefined;
+  const pendingUntil = status === "pending" ? switchesAt : undefined;
   const next: SharedWaba = {
     ...rest,
     status,
     evidence,
-    ...(pendingUntil === undefined ? {} : { due: dueIn(waba.request, pendingUntil) }),
+    ...(pendingUntil === undefined ? {} : { pendingUntil, due: dueIn(waba.request, pendingUntil) }),
   };
   const event = shareEvent(statusEvent(status), business.businessId, next, waba.status);
   const conclusions: Conclusion[] = [];

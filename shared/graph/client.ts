@@ -2,10 +2,11 @@ import * as z from "zod/mini";
 import type { Funding, RecordReading, WabaReading } from "../domain/readings.ts";
 import type { PostOutcome } from "../domain/share.ts";
 import { ThrottledError } from "../errors.ts";
+import { listOf, metaId, reference, successSchema } from "./answers.ts";
+import type { CallerDeps, Changed, FieldsRead, GrantOutcome, Read, Send } from "./caller.ts";
+import { createCaller, grantOf } from "./caller.ts";
 import type { GraphFailure } from "./errors.ts";
-import { classify, noEffectClasses, storedFailure, unanswered } from "./errors.ts";
-import type { TokenSource, Tokens } from "./tokens.ts";
-import type { GraphAnswer, Transport } from "./transport.ts";
+import { storedFailure, unanswered } from "./errors.ts";
 
 /**
  * Meta's credit-line API, one function per call (graph-api.md §1; E-numbers are its). Reads answer with a value or a
@@ -21,31 +22,27 @@ export type Graph = {
   readAllocation(allocationId: string, creditLineId: string, signal: AbortSignal): Promise<RecordReading>;
   /** E8, every page, for one business: complete or a failure. */
   listAllocations(creditLineId: string, businessId: string, signal: AbortSignal): Promise<Read<Listed[]>>;
+  /** E10, the prerequisite of E2. Repeating it sets the same grant, so it needs no intent. */
+  assignSystemUser(target: { wabaId: string; systemUserId: string }, send: Send): Promise<GrantOutcome>;
   /** E2. */
   shareAndAttach(target: ShareTarget, send: Send): Promise<PostOutcome>;
+  /** E4: an intent to share with the business; nothing is funded before E5. */
+  shareWithBusiness(target: { creditLineId: string; businessId: string }, send: Send): Promise<PostOutcome>;
+  /** E5, with the customer's business token and never another. */
+  attach(target: ShareTarget & { businessTokenSecret: string }, send: Send): Promise<PostOutcome>;
   /** E9. `definite`: Meta processed it, with success or with an error that says so (R4). Throws `ThrottledError`: no further one may follow. */
   deleteAllocation(allocationId: string, send: Send): Promise<DeleteOutcome>;
 };
 
-export type Read<T> = { ok: true; value: T } | { ok: false; failure: GraphFailure };
 export type Listed = { allocationId: string; deleted: boolean };
 export type ShareTarget = { creditLineId: string; wabaId: string; currency: string };
-export type Send = { sendDeadline: number; signal: AbortSignal };
 export type DeleteOutcome = { kind: "definite"; at: number } | { kind: "unknown" | "no-effect"; failure: GraphFailure };
 
-/** Ids are strings that may be printed as numbers; big ones arrive as strings already (parseLossless). */
-const metaId = z.pipe(
-  z.union([z.string().check(z.regex(/^\d{1,32}$/)), z.int()]),
-  z.transform((id: string | number) => String(id)),
-);
-const reference = z.object({ id: metaId });
-
-const wabaFields = {
+const wabaSchema = z.object({
   owner_business_info: z.optional(reference),
   primary_funding_id: z.optional(metaId),
   currency: z.optional(z.string()),
-};
-const wabaSchema = z.object(wabaFields);
+});
 
 const allocationSchema = z.object({
   receiving_credential: z.optional(reference),
@@ -53,37 +50,27 @@ const allocationSchema = z.object({
   request_status: z.optional(z.string()),
 });
 
-const listedSchema = z.object({
-  id: metaId,
-  receiving_business: z.optional(reference),
-  request_status: z.optional(z.string()),
-});
-const pageSchema = z.object({
-  data: z.array(listedSchema),
-  paging: z.optional(
-    z.object({ next: z.optional(z.string()), cursors: z.optional(z.object({ after: z.optional(z.string()) })) }),
-  ),
-});
-/** Meta documents both a list and a bare object; an empty answer is an empty list. */
-const listSchema = z.union([
-  pageSchema,
-  z.pipe(
-    listedSchema,
-    z.transform((one) => ({ data: [one], paging: undefined })),
-  ),
-]);
+const listedSchema = listOf(
+  z.object({
+    id: metaId,
+    receiving_business: z.optional(reference),
+    request_status: z.optional(z.string()),
+  }),
+);
+/** The id alone is enough, E6 tells the rest. */
+const listedShapes = [
+  { fields: "id,receiving_business,request_status" },
+  { fields: "id" },
+  { fields: "id", limit: "10" },
+  { fields: "id", limit: "1" },
+];
 
+/** E2 answers without `success`, E4 without `waba_id`. */
 const sharedSchema = z.object({ allocation_config_id: metaId, waba_id: z.optional(metaId) });
-const successSchema = z.object({ success: z.literal(true) });
 
-/** A list longer than this is no list of one business's records: something repeats. */
-const pagesMax = 200;
-
-/** How long to stop when Meta says "throttled" without a time. */
-const throttleMsDefault = 60_000;
-
-export function createGraph(deps: { transport: Transport; tokens: Tokens; now: () => number }): Graph {
-  const { transport, tokens, now } = deps;
+export function createGraph(deps: CallerDeps): Graph {
+  const caller = createCaller(deps);
+  const { tokens, now } = deps;
 
   return {
     async readWaba(wabaId, businessTokenSecret, signal) {
@@ -110,7 +97,8 @@ export function createGraph(deps: { transport: Transport; tokens: Tokens; now: (
     async readAllocation(allocationId, creditLineId, signal) {
       const about = { allocationId, creditLineId };
       const fields = ["receiving_credential", "receiving_business", "request_status"];
-      const reply = await readFields(`/${allocationId}`, fields, allocationSchema, [tokens.system], signal);
+      const ask = { path: `/${allocationId}`, fields, schema: allocationSchema };
+      const reply = await caller.readFields(ask, [tokens.system], signal);
       const readAt = now();
       if (!reply.ok) {
         const seen = reply.failure.class === "missing" ? "missing" : "unreadable";
@@ -132,203 +120,85 @@ export function createGraph(deps: { transport: Transport; tokens: Tokens; now: (
     },
 
     async listAllocations(creditLineId, businessId, signal) {
-      const wide = await listPages(creditLineId, businessId, "id,receiving_business,request_status", signal);
-      if (wide.ok || wide.failure.class !== "rejected") return wide;
-      // Meta does not say which fields a list accepts (unknown 9): the id alone is enough, E6 tells the rest.
-      return listPages(creditLineId, businessId, "id", signal);
+      const path = `/${creditLineId}/owning_credit_allocation_configs`;
+      const query = { receiving_business_id: businessId };
+      const list = { path, query, shapes: listedShapes, schema: listedSchema };
+      const reply = await caller.readList(list, signal);
+      if (!reply.ok) return reply;
+      const value = reply.value
+        // The filter is Meta's to honour; a record that names another business is not this one's.
+        .filter(({ receiving_business: business }) => business === undefined || business.id === businessId)
+        .map(({ id, request_status: status }) => ({ allocationId: id, deleted: status === "DELETED" }));
+      return { ok: true, value };
+    },
+
+    async assignSystemUser({ wabaId, systemUserId }, send) {
+      const query = { user: systemUserId, tasks: "['MANAGE']" };
+      const call = { method: "POST", path: `/${wabaId}/assigned_users`, query, schema: successSchema } as const;
+      return grantOf(await caller.change(call, tokens.system, send));
     },
 
     async shareAndAttach({ creditLineId, wabaId, currency }, send) {
-      const read = await tokenOf(tokens.system);
-      if (!read.ok) return { kind: "no-effect", failure: storedFailure(read.failure) };
-      const token = read.value;
-      const query = { waba_currency: currency, waba_id: wabaId };
       const path = `/${creditLineId}/whatsapp_credit_sharing_and_attach`;
-      const answer = await transport({ method: "POST", path, query, token }, send);
-      const reply = interpret(answer, sharedSchema, token, tokens.system);
-      if (!reply.ok) {
-        const effectless = answer.kind === "not-sent" || noEffectClasses.has(reply.failure.class);
-        const failure = storedFailure(reply.failure);
-        return { kind: effectless ? "no-effect" : "unknown", failure, ...throttle(reply.failure, answer) };
-      }
-      const { allocation_config_id: allocationId, waba_id: answeredWaba } = reply.value;
-      if (answeredWaba === undefined || answeredWaba === wabaId) return { kind: "accepted", allocationId };
-      const failure = storedFailure(unanswered("The answer names another WABA", now()));
-      return { kind: "unknown", failure, allocationId };
+      const query = { waba_currency: currency, waba_id: wabaId };
+      const call = { method: "POST", path, query, schema: sharedSchema } as const;
+      return outcomeOf(await caller.change(call, tokens.system, send), wabaId);
+    },
+
+    async shareWithBusiness({ creditLineId, businessId }, send) {
+      const path = `/${creditLineId}/whatsapp_credit_sharing`;
+      const query = { receiving_business_id: businessId };
+      const call = { method: "POST", path, query, schema: sharedSchema } as const;
+      return outcomeOf(await caller.change(call, tokens.system, send), undefined);
+    },
+
+    async attach({ creditLineId, wabaId, currency, businessTokenSecret }, send) {
+      const path = `/${creditLineId}/whatsapp_credit_attach`;
+      const query = { waba_currency: currency, waba_id: wabaId };
+      const call = { method: "POST", path, query, schema: sharedSchema } as const;
+      return outcomeOf(await caller.change(call, tokens.business(businessTokenSecret), send), wabaId);
     },
 
     async deleteAllocation(allocationId, send) {
-      const read = await tokenOf(tokens.system);
-      if (!read.ok) return { kind: "no-effect", failure: read.failure };
-      const token = read.value;
-      const answer = await transport({ method: "DELETE", path: `/${allocationId}`, query: {}, token }, send);
-      const reply = interpret(answer, successSchema, token, tokens.system);
-      if (reply.ok) return { kind: "definite", at: now() };
-      const { failure } = reply;
-      if (failure.class === "throttled") throw new ThrottledError(regainedAt(answer));
+      const call = { method: "DELETE", path: `/${allocationId}`, query: {}, schema: successSchema } as const;
+      const changed = await caller.change(call, tokens.system, send);
+      if (changed.kind === "done") return { kind: "definite", at: now() };
+      const { kind, failure, throttledUntil } = changed;
+      if (throttledUntil !== undefined) throw new ThrottledError(throttledUntil);
       // "Already revoked" comes as an error (M): processed all the same; E6 decides what it is worth.
       if (failure.class === "rejected" || failure.class === "missing") return { kind: "definite", at: now() };
-      const effectless = answer.kind === "not-sent" || noEffectClasses.has(failure.class);
-      return { kind: effectless ? "no-effect" : "unknown", failure };
+      return { kind, failure };
     },
   };
 
-  async function readWabaFields(wabaId: string, secret: string | undefined, fields: string[], signal: AbortSignal) {
-    const sources = secret === undefined ? [tokens.system] : [tokens.business(secret), tokens.system];
-    return readFields(`/${wabaId}`, fields, wabaSchema, sources, signal);
-  }
-
-  /**
-   * Several fields in one call; one by one when the call is not permitted, since one unreadable field can fail the whole
-   * call. Fails when no field could be read.
-   */
-  async function readFields<S extends z.ZodMiniObject>(
-    path: string,
-    fields: string[],
-    schema: S,
-    sources: TokenSource[],
+  async function readWabaFields(
+    wabaId: string,
+    secret: string | undefined,
+    fields: readonly string[],
     signal: AbortSignal,
-  ): Promise<Read<{ found: Partial<z.output<S>>; failures: Record<string, GraphFailure> }>> {
-    const whole = await readFrom(path, { fields: fields.join(",") }, schema, sources, signal);
-    if (whole.ok) return { ok: true, value: { found: whole.value, failures: {} } };
-    if (fields.length === 1 || whole.failure.class !== "permission") return whole;
-    const found: Partial<z.output<S>> = {};
-    const failures: Record<string, GraphFailure> = {};
-    for (const field of fields) {
-      const one = await readFrom(path, { fields: field }, schema, sources, signal);
-      if (one.ok) Object.assign(found, one.value);
-      if (!one.ok) failures[field] = one.failure;
+  ): Promise<Read<FieldsRead<z.output<typeof wabaSchema>>>> {
+    const ask = { path: `/${wabaId}`, fields, schema: wabaSchema };
+    if (secret === undefined) return caller.readFields(ask, [tokens.system], signal);
+    const reply = await caller.readFields(ask, [tokens.business(secret), tokens.system], signal);
+    if (!reply.ok) return reply;
+    const { found, failures, by } = reply.value;
+    if (found.primary_funding_id !== undefined || failures["primary_funding_id"] !== undefined) return reply;
+    if (by === tokens.system) return reply;
+    // Nothing pays, or the customer's token may not see what does (unknown 10): the other token has the casting vote.
+    const other = await caller.readFields({ ...ask, fields: ["primary_funding_id"] }, [tokens.system], signal);
+    if (!other.ok) return reply;
+    return { ok: true, value: { found: { ...found, ...other.value.found }, failures } };
+  }
+
+  /** @param wabaId undefined when the call named none. */
+  function outcomeOf(changed: Changed<z.output<typeof sharedSchema>>, wabaId: string | undefined): PostOutcome {
+    if (changed.kind !== "done") return { ...changed, failure: storedFailure(changed.failure) };
+    const { allocation_config_id: allocationId, waba_id: answeredWaba } = changed.value;
+    if (wabaId === undefined || answeredWaba === undefined || answeredWaba === wabaId) {
+      return { kind: "accepted", allocationId };
     }
-    if (Object.keys(failures).length === fields.length) return whole;
-    return { ok: true, value: { found, failures } };
-  }
-
-  /** One GET with the first token that may see it: a dead or powerless business token falls back to the system token. */
-  async function readFrom<S extends z.ZodMiniType>(
-    path: string,
-    query: Record<string, string>,
-    schema: S,
-    sources: TokenSource[],
-    signal: AbortSignal,
-  ): Promise<Read<z.output<S>>> {
-    let last: Read<z.output<S>> | undefined;
-    for (const source of sources) {
-      last = await readOnce(path, query, schema, source, signal);
-      if (last.ok) return last;
-      const { class: failureClass } = last.failure;
-      if (failureClass !== "token_dead" && failureClass !== "permission" && failureClass !== "missing") return last;
-    }
-    if (last === undefined) throw new Error("No token to read with");
-    return last;
-  }
-
-  /** A read may be repeated: once with a token read anew, once after a passing fault. */
-  async function readOnce<S extends z.ZodMiniType>(
-    path: string,
-    query: Record<string, string>,
-    schema: S,
-    source: TokenSource,
-    signal: AbortSignal,
-  ): Promise<Read<z.output<S>>> {
-    const first = await readAttempt(path, query, schema, source, signal);
-    if (first.reply.ok || signal.aborted) return first.reply;
-    const { class: failureClass } = first.reply.failure;
-    if (failureClass === "transient") return (await readAttempt(path, query, schema, source, signal)).reply;
-    if (failureClass !== "token_dead" || first.token === undefined) return first.reply;
-    const again = await tokenOf(source);
-    if (!again.ok || again.value === first.token) return first.reply;
-    return (await readAttempt(path, query, schema, source, signal)).reply;
-  }
-
-  async function readAttempt<S extends z.ZodMiniType>(
-    path: string,
-    query: Record<string, string>,
-    schema: S,
-    source: TokenSource,
-    signal: AbortSignal,
-  ): Promise<{ reply: Read<z.output<S>>; token?: string }> {
-    const read = await tokenOf(source);
-    if (!read.ok) return { reply: read };
-    const token = read.value;
-    const answer = await transport({ method: "GET", path, query, token }, { signal });
-    const reply = interpret(answer, schema, token, source);
-    if (!reply.ok && reply.failure.class === "throttled") throw new ThrottledError(regainedAt(answer));
-    return { reply, token };
-  }
-
-  /** A secret that cannot be read is a dead token to the call, and says so without a value. */
-  async function tokenOf(source: TokenSource): Promise<Read<string>> {
-    try {
-      return { ok: true, value: await source.read() };
-    } catch (error) {
-      const name = error instanceof Error ? error.name : "unknown error";
-      const failure: GraphFailure = {
-        at: now(),
-        class: "token_dead",
-        reason: "token_dead",
-        message: `secret: ${name}`,
-      };
-      return { ok: false, failure };
-    }
-  }
-
-  async function listPages(
-    creditLineId: string,
-    businessId: string,
-    fields: string,
-    signal: AbortSignal,
-  ): Promise<Read<Listed[]>> {
-    const listed: Listed[] = [];
-    const cursors = new Set<string>();
-    let after: string | undefined;
-    while (cursors.size < pagesMax) {
-      const query = { receiving_business_id: businessId, fields, ...(after === undefined ? {} : { after }) };
-      const path = `/${creditLineId}/owning_credit_allocation_configs`;
-      const page = await readOnce(path, query, listSchema, tokens.system, signal);
-      if (!page.ok) return page;
-      for (const one of page.value.data) {
-        // The filter is Meta's to honour; a record that names another business is not this one's.
-        if (one.receiving_business !== undefined && one.receiving_business.id !== businessId) continue;
-        listed.push({ allocationId: one.id, deleted: one.request_status === "DELETED" });
-      }
-      // The end is the absence of `next`, not a short page. `next` holds the token: only the cursor is used.
-      if (page.value.paging?.next === undefined) return { ok: true, value: listed };
-      after = page.value.paging.cursors?.after;
-      if (after === undefined || cursors.has(after)) break;
-      cursors.add(after);
-    }
-    return { ok: false, failure: unanswered("The list's paging does not end", now()) };
-  }
-
-  function interpret<S extends z.ZodMiniType>(
-    answer: GraphAnswer,
-    schema: S,
-    token: string,
-    source: TokenSource,
-  ): Read<z.output<S>> {
-    if (answer.kind !== "answer") return { ok: false, failure: unanswered(answer.message, now()) };
-    if (answer.status >= 200 && answer.status < 300 && !hasError(answer.body)) {
-      const parsed = schema.safeParse(answer.body);
-      if (parsed.success) return { ok: true, value: parsed.data };
-      return { ok: false, failure: unanswered(`HTTP ${answer.status} without the fields asked for`, now()) };
-    }
-    const failure = classify(answer.status, answer.body, token, now());
-    if (failure.class === "token_dead") source.forget(token);
-    return { ok: false, failure };
-  }
-
-  /** When Meta lets us call again: the longest time its usage headers name. */
-  function regainedAt(answer: GraphAnswer): number {
-    const header = answer.kind === "answer" ? answer.headers["x-business-use-case-usage"] : undefined;
-    const minutes = [...String(header ?? "").matchAll(/"estimated_time_to_regain_access"\s*:\s*(\d+)/g)].map((match) =>
-      Number(match[1]),
-    );
-    const longest = Math.max(0, ...minutes);
-    return now() + (longest === 0 ? throttleMsDefault : longest * 60_000);
-  }
-
-  function throttle(failure: GraphFailure, answer: GraphAnswer): { throttledUntil?: number } {
-    return failure.class === "throttled" ? { throttledUntil: regainedAt(answer) } : {};
+    const failure = storedFailure(unanswered("The answer names another WABA", now()));
+    return { kind: "unknown", failure, allocationId };
   }
 }
 
@@ -344,8 +214,4 @@ function unreadable(failure: GraphFailure): Funding {
 function seenOf(status: string | undefined): RecordReading["seen"] {
   if (status === undefined) return "live";
   return status === "DELETED" ? "deleted" : "strange";
-}
-
-function hasError(body: unknown): boolean {
-  return typeof body === "object" && body !== null && "error" in body;
 }

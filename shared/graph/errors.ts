@@ -15,6 +15,9 @@ export type GraphErrorClass =
   | "same_business"
   | "transient";
 
+/** A bad `appsecret_proof`: of the secrets, the app's is to be read again. */
+export const badProofCode = 104;
+
 const codeClasses: readonly { from: number; to?: number; class: GraphErrorClass }[] = [
   { from: 4, class: "throttled" },
   { from: 17, class: "throttled" },
@@ -31,12 +34,17 @@ const codeClasses: readonly { from: number; to?: number; class: GraphErrorClass 
   { from: 10, class: "permission" },
   { from: 200, to: 299, class: "permission" },
   // A bad proof is a wrong app secret of ours; Meta checks it before anything else, as it does the token.
-  { from: 104, class: "token_dead" },
+  { from: badProofCode, class: "token_dead" },
   { from: 368, class: "policy" },
   { from: 803, class: "missing" },
   { from: 100, class: "rejected" },
   { from: 4000, class: "rejected" },
+  // The answer to a message that nobody pays for. None of our calls sends one, so it says nothing of their effect.
+  { from: 131_042, class: "transient" },
 ];
+
+/** Any other code: a read is tried again; of a POST or DELETE the outcome is unknown. */
+const defaultClass: GraphErrorClass = "transient";
 
 /** Subcodes that say more than their code. */
 const subcodeClasses: readonly { code?: number; subcode: number; class: GraphErrorClass }[] = [
@@ -64,28 +72,37 @@ const classReasons: Record<GraphErrorClass, Reason> = {
   same_business: "same_business",
 };
 
+const textIfAny = ifAny((value) => (typeof value === "string" ? value : undefined));
+const numberIfAny = ifAny((value) => (typeof value === "number" ? value : undefined));
+
 const envelopeSchema = z.object({
   error: z.object({
     code: z.number(),
-    message: z.optional(z.string()),
-    error_subcode: z.optional(z.number()),
-    fbtrace_id: z.optional(z.string()),
-    is_transient: z.optional(z.boolean()),
+    message: textIfAny,
+    error_subcode: numberIfAny,
+    fbtrace_id: textIfAny,
+    is_transient: z.optional(z.unknown()),
   }),
 });
 
+/** What is not as documented is as good as absent: it must not hide the code. */
+function ifAny<T>(read: (value: unknown) => T | undefined) {
+  return z.optional(z.pipe(z.unknown(), z.transform(read)));
+}
+
 export type GraphFailure = Failure & { class: GraphErrorClass };
 
-/** Meta repeats a malformed token in its message: the one that was sent, and whatever looks like one, is taken out. */
-function withoutTokens(message: string, token: string): string {
-  return message.replaceAll(token, "[token]").replaceAll(/EAA[A-Za-z0-9]{8,}/g, "[token]");
+/** Meta repeats a malformed token in its message: what was sent, and whatever looks like a token, is taken out. */
+function withoutSecrets(message: string, secrets: readonly string[]): string {
+  const redacted = secrets.reduce((text, secret) => text.replaceAll(secret, "[token]"), message);
+  return redacted.replaceAll(/EAA[A-Za-z0-9]{8,}/g, "[token]");
 }
 
 /**
  * Classifies an answer that is no success. Never throws; what has no envelope is `transient`.
- * @param token what the call was made with: no failure repeats it.
+ * @param secrets what the call was made with, tokens and proof: no failure repeats them.
  */
-export function classify(status: number, body: unknown, token: string, at: number): GraphFailure {
+export function classify(status: number, body: unknown, secrets: readonly string[], at: number): GraphFailure {
   const parsed = envelopeSchema.safeParse(body);
   if (!parsed.success) return failureOf("transient", { at, message: `HTTP ${status} without an error envelope` });
   const { code, error_subcode: subcode, message, fbtrace_id: fbtraceId, is_transient: isTransient } = parsed.data.error;
@@ -94,7 +111,7 @@ export function classify(status: number, body: unknown, token: string, at: numbe
     code,
     ...(subcode === undefined ? {} : { subcode }),
     ...(fbtraceId === undefined ? {} : { fbtraceId }),
-    ...(message === undefined ? {} : { message: withoutTokens(message, token).slice(0, 500) }),
+    ...(message === undefined ? {} : { message: withoutSecrets(message, secrets).slice(0, 500) }),
   };
   const bySubcode = subcodeClasses.find(
     (row) => row.subcode === subcode && (row.code === undefined || row.code === code),
@@ -104,8 +121,7 @@ export function classify(status: number, body: unknown, token: string, at: numbe
   // Meta may call a throttle transient; it is a reason to stop all the same, never to call again at once.
   if (byCode?.class === "throttled") return failureOf("throttled", about);
   if (byCode !== undefined && isTransient !== true) return failureOf(byCode.class, about);
-  // The default row: a read is tried again; of a POST or DELETE the outcome is unknown.
-  return failureOf("transient", about);
+  return failureOf(byCode === undefined ? defaultClass : "transient", about);
 }
 
 /** No answer, or none that can be read. */

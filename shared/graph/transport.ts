@@ -24,22 +24,42 @@ export type SendOptions = { signal: AbortSignal; sendDeadline?: number };
 
 export type Transport = (request: GraphRequest, options: SendOptions) => Promise<GraphAnswer>;
 
+export type TransportOptions = {
+  baseUrl: string;
+  version: string;
+  timeoutMs: number;
+  /** Wall clock, ms. */
+  now: () => number;
+  /** Told of every answer that begins, readable or not. */
+  onHeaders?: (headers: http.IncomingHttpHeaders) => void;
+  /** Told once: Meta serves a dead version, silently, by the oldest living one. */
+  onVersionMismatch?: (asked: string, answered: string) => void;
+};
+
 /**
  * HTTP to Meta. Reads share kept-alive connections. A POST or DELETE gets a fresh one, and the wall clock is compared in
  * the tick that writes it: a process thawed after the deadline must not send, and neither an abort signal nor a timer stops
  * it (H10). No redirect is followed, nothing is retried. Aborting destroys the socket.
  */
-export function createTransport(options: {
-  baseUrl: string;
-  version: string;
-  timeoutMs: number;
-  now: () => number;
-}): Transport {
+export function createTransport(options: TransportOptions): Transport {
   const base = new URL(options.baseUrl);
   const secure = base.protocol === "https:";
   const agent = secure ? new https.Agent({ keepAlive: true }) : new http.Agent({ keepAlive: true });
   const port = Number(base.port || (secure ? 443 : 80));
   const hostname = base.hostname.replace(/^\[|\]$/g, "");
+  let mismatchTold = false;
+
+  function observe(headers: http.IncomingHttpHeaders): void {
+    try {
+      options.onHeaders?.(headers);
+      const answered = headers["facebook-api-version"];
+      if (mismatchTold || typeof answered !== "string" || answered === options.version) return;
+      mismatchTold = true;
+      options.onVersionMismatch?.(options.version, answered);
+    } catch {
+      // Whoever looks on must not cost us an answer: lost, that of a POST would leave its effect unknown.
+    }
+  }
 
   return async (request, { signal, sendDeadline }) => {
     const limited = AbortSignal.any([signal, AbortSignal.timeout(options.timeoutMs)]);
@@ -59,7 +79,7 @@ export function createTransport(options: {
       signal: limited,
     };
     if (sendDeadline === undefined) {
-      return exchange((secure ? https : http).request({ ...settings, agent }));
+      return exchange((secure ? https : http).request({ ...settings, agent }), observe);
     }
 
     let socket: net.Socket;
@@ -73,7 +93,7 @@ export function createTransport(options: {
       return { kind: "not-sent", message: "the send deadline had passed" };
     }
     // Without an agent: any agent, also `false`, would ignore this socket and connect anew, behind the check above.
-    return exchange(http.request({ ...settings, createConnection: () => socket }));
+    return exchange(http.request({ ...settings, createConnection: () => socket }), observe);
   };
 }
 
@@ -110,7 +130,10 @@ async function connect(target: {
 /** A whole answer of Meta is a few KB; more is refused, so that a poisoned one cannot fill the memory. */
 const answerBytesMax = 5 * 1024 * 1024;
 
-async function exchange(request: http.ClientRequest): Promise<GraphAnswer> {
+async function exchange(
+  request: http.ClientRequest,
+  observe: (headers: http.IncomingHttpHeaders) => void,
+): Promise<GraphAnswer> {
   countGraphCall();
   const { promise, resolve } = Promise.withResolvers<GraphAnswer>();
   let complete = false;
@@ -122,6 +145,7 @@ async function exchange(request: http.ClientRequest): Promise<GraphAnswer> {
   }
   request.once("error", fail);
   request.once("response", (response) => {
+    observe(response.headers);
     const chunks: Buffer[] = [];
     let bytes = 0;
     response.on("data", (chunk: Buffer) => {

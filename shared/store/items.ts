@@ -65,7 +65,7 @@ const revokeRequestSchema = z.object({
 const dueFields = { nextAt: time, looks: z.number(), sweeps: z.number() };
 const dueSchema = z.object(dueFields);
 
-const intentSchema = z.object({
+const intentFields = {
   id: text,
   epoch: z.number(),
   attempt: z.number(),
@@ -74,7 +74,8 @@ const intentSchema = z.object({
   absentAt: z.optional(time),
   failure: z.optional(failureSchema),
   inDoubt: z.optional(z.literal(true)),
-});
+};
+const intentSchema = z.object(intentFields);
 
 const wabaFields = {
   currency: text,
@@ -113,6 +114,7 @@ const wabaSchema = z.discriminatedUnion("status", [
     ...wabaFields,
     status: z.enum(["revoking", "revoked"]),
     allocationId: z.optional(text),
+    pendingUntil: z.optional(time),
     intent: z.optional(intentSchema),
   }),
 ]) satisfies z.ZodMiniType<Waba>;
@@ -151,6 +153,9 @@ export const businessSchema = z.object({
   revocation: z.optional(revocationSchema),
   reshare: z.optional(z.object({ commandId: text, requestedAt: time })),
   records: z.record(text, recordSchema),
+  recordIntent: z.optional(
+    z.object({ ...intentFields, creditLineId: text, request: shareRequestSchema, due: z.optional(dueSchema) }),
+  ),
   wabas: z.record(text, wabaSchema),
   waiting: z.record(text, z.object({ request: shareRequestSchema, due: dueSchema })),
 }) satisfies z.ZodMiniType<Business>;
@@ -201,7 +206,23 @@ export const commandSchema = z.object({
 
 export type CommandRecord = z.output<typeof commandSchema>;
 
-export const quotaSchema = z.object({ blockedUntil: time });
+/** `QUOTA#graph`: until when Meta blocks the app, and what it last told of the hour's budget. */
+export const quotaSchema = z.object({
+  blockedUntil: z.optional(time),
+  used: z.optional(z.number()),
+  readAt: z.optional(time),
+});
+
+/** `used`: a fraction, 1 being the whole of the hour's calls. */
+export type Reading = { used: number; readAt: number };
+
+/**
+ * `BREAKER#system-token`. `open`: the token is dead and commands wait. `mended`: it works again, but the event sources may
+ * still be paused. `closed`: all is well. It is never deleted, so that it tells when the last time was.
+ */
+export const breakerSchema = z.object({ state: z.enum(["open", "mended", "closed"]), since: time });
+
+export type Breaker = z.output<typeof breakerSchema>;
 
 /** What every announced write carries, and what `publish` reads from the stream. */
 export const transitionSchema = z.object({
@@ -219,6 +240,7 @@ export const keys = {
   waba: (wabaId: string): string => `WABA#${wabaId}`,
   command: (commandId: string): string => `COMMAND#${commandId}`,
   quota: "QUOTA#graph",
+  tokenBreaker: "BREAKER#system-token",
 } as const;
 
 /** The sparse due index is spread over a few partitions; the sweep reads them all. */

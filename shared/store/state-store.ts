@@ -14,13 +14,15 @@ import type { EventDraft, RecordedEvent } from "../domain/events.ts";
 import type { Failure } from "../domain/reasons.ts";
 import type { Settlement } from "../domain/share.ts";
 import type { CommandRecord, Pointer } from "./items.ts";
-import { businessSchema, commandSchema, dueShardOf, keys, pointerSchema, quotaSchema } from "./items.ts";
+import { businessSchema, commandSchema, dueShardOf, keys, pointerSchema } from "./items.ts";
+import type { LimitStore } from "./limit-store.ts";
+import { createLimitStore } from "./limit-store.ts";
 
 /**
  * The State table. Every read is strongly consistent; every write is conditional, and its loser is given the item as it
  * stands (T4), so that it decides again on what it can see instead of writing the same again.
  */
-export type StateStore = {
+export type StateStore = LimitStore & {
   loadBusiness(businessId: string): Promise<Business | undefined>;
   loadPointer(wabaId: string): Promise<Pointer | undefined>;
   loadCommand(commandId: string): Promise<CommandRecord | undefined>;
@@ -46,9 +48,6 @@ export type StateStore = {
   claimOwner(wabaId: string, businessId: string, options: { overPendingRevoke: boolean }): Promise<Pointer>;
   /** Parks, replaces or (undefined) removes the revokes that wait for the owner; guarded by the version loaded. */
   savePendingRevoke(wabaId: string, loaded: Pointer | undefined, pending: Pointer["pendingRevoke"]): Promise<boolean>;
-
-  loadBlockedUntil(): Promise<number | undefined>;
-  saveBlockedUntil(blockedUntil: number): Promise<void>;
 };
 
 export type Written = { saved: true; business: Business } | { saved: false; current: Business | undefined };
@@ -95,6 +94,8 @@ export function createStateStore(deps: {
   }
 
   return {
+    ...createLimitStore(deps),
+
     async loadBusiness(businessId) {
       const item = await load(keys.business(businessId));
       return item === undefined ? undefined : parseBusiness(item);
@@ -125,20 +126,24 @@ export function createStateStore(deps: {
     },
 
     async settle(loaded, settlement, now) {
-      const { wabaId, change, record } = settlement;
+      const { wabaId, change, record, recordIntent } = settlement;
       const transition = identify(newId(), change, now);
       const after = change.business;
       const due = Math.min(dueAt(after) ?? Infinity, now + settleDueMaxMs);
       const pk = keys.business(loaded.businessId);
+      const ofRecord = settlement.guard === "record";
+      const sets = [
+        "wabas.#waba = :waba, transitionId = :transition, changedAt = :now, events = :events",
+        "dueShard = :shard, dueAt = :due, version = version + :one",
+        ...(record === undefined ? [] : ["records.#record = :record"]),
+        ...(recordIntent === undefined ? [] : ["recordIntent = :note"]),
+      ];
+      const settled = ofRecord && recordIntent === undefined ? " REMOVE recordIntent" : "";
       const update = {
         TableName,
         Key: marshall({ pk }),
-        UpdateExpression: [
-          "SET wabas.#waba = :waba, transitionId = :transition, changedAt = :now, events = :events",
-          "dueShard = :shard, dueAt = :due, version = version + :one",
-          ...(record === undefined ? [] : ["records.#record = :record"]),
-        ].join(", "),
-        ConditionExpression: "wabas.#waba.intent.id = :intent AND epoch = :epoch",
+        UpdateExpression: `SET ${sets.join(", ")}${settled}`,
+        ConditionExpression: `${ofRecord ? "recordIntent.id" : "wabas.#waba.intent.id"} = :intent AND epoch = :epoch`,
         ExpressionAttributeNames: {
           "#waba": wabaId,
           ...(record === undefined ? {} : { "#record": record.allocationId }),
@@ -154,6 +159,7 @@ export function createStateStore(deps: {
           ":intent": settlement.intentId,
           ":epoch": settlement.epoch,
           ...(record === undefined ? {} : { ":record": record.record }),
+          ...(recordIntent === undefined ? {} : { ":note": recordIntent }),
         }),
         ReturnValuesOnConditionCheckFailure: "ALL_OLD" as const,
       };
@@ -231,16 +237,6 @@ export function createStateStore(deps: {
       return putUnless(item, loaded === undefined ? "attribute_not_exists(pk)" : "version = :version", {
         ":version": loaded?.version,
       });
-    },
-
-    async loadBlockedUntil() {
-      const item = await load(keys.quota);
-      return item === undefined ? undefined : quotaSchema.parse(item).blockedUntil;
-    },
-
-    async saveBlockedUntil(blockedUntil) {
-      const item = toItem({ pk: keys.quota, blockedUntil });
-      await putUnless(item, "attribute_not_exists(pk) OR blockedUntil < :until", { ":until": blockedUntil });
     },
   };
 

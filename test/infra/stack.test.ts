@@ -13,7 +13,13 @@ import { deployedStage, flatten, stackOf, templateOf } from "./stages.ts";
 
 const topic = "arn:aws:sns:eu-west-1:111111111111:alarms";
 const template = templateOf(
-  deployedStage({ alarmTopicArns: [topic], producers: ["222222222222"], consumers: ["333333333333"] }),
+  deployedStage({
+    alarmTopicArns: [topic],
+    producers: ["222222222222"],
+    consumers: ["333333333333"],
+    systemUserId: "300000000000001",
+    quota: { sharesStopAt: 0.7, verifiesStopAt: 0.85 },
+  }),
 );
 const schemas = {
   share: shareEnvironment,
@@ -133,6 +139,26 @@ describe("functions", () => {
     ]);
   });
 
+  test("share, verify and the sweep know from which used fraction on they wait; revoke never does", () => {
+    const stops = functionNames.map((name) => {
+      const { SHARES_STOP_AT, VERIFIES_STOP_AT } = functionOf(name).Environment.Variables;
+      return [name, SHARES_STOP_AT, VERIFIES_STOP_AT];
+    });
+    expect(stops).toEqual([
+      ["share", "0.7", undefined],
+      ["verify", undefined, "0.85"],
+      ["revoke", undefined, undefined],
+      ["publish", undefined, undefined],
+      ["reconcile", "0.7", "0.85"],
+    ]);
+  });
+
+  test("reconcile knows the event sources that it pauses: those of the commands, not the stream's", () => {
+    expect(flatten(functionOf("reconcile").Environment.Variables.COMMAND_SOURCE_IDS)).toBe(
+      "<ShareFunctionCommands>,<VerifyFunctionCommands>,<RevokeFunctionCommands>",
+    );
+  });
+
   test("none reserves concurrency: a throttled receive would burn one of five", () => {
     for (const lambda of propertiesOf("AWS::Lambda::Function")) {
       expect(lambda.ReservedConcurrentExecutions).toBeUndefined();
@@ -152,6 +178,8 @@ describe("permissions", () => {
     return [`logs:CreateLogStream <${name}LogGroup.Arn>`, `logs:PutLogEvents <${name}LogGroup.Arn>`];
   }
   const state = ["GetItem", "PutItem", "UpdateItem"].map((action) => `dynamodb:${action} <State.Arn>`);
+  // An outcome that leaves its business as it is, is recorded only while that is so (T4).
+  const decided = [...state, "dynamodb:ConditionCheckItem <State.Arn>"];
   function ownQueue(name: string): string[] {
     return [
       `sqs:DeleteMessage <${name}Queue.Arn>`,
@@ -171,7 +199,7 @@ describe("permissions", () => {
       "Share",
       [
         ...log("Share"),
-        ...state,
+        ...decided,
         ...ownQueue("Share"),
         announce,
         systemToken,
@@ -179,8 +207,8 @@ describe("permissions", () => {
         "sqs:SendMessage <VerifyQueue.Arn>",
       ],
     ],
-    ["Verify", [...log("Verify"), ...state, ...ownQueue("Verify"), announce, systemToken, businessTokens]],
-    ["Revoke", [...log("Revoke"), ...state, ...ownQueue("Revoke"), announce, systemToken]],
+    ["Verify", [...log("Verify"), ...decided, ...ownQueue("Verify"), announce, systemToken, businessTokens]],
+    ["Revoke", [...log("Revoke"), ...decided, ...ownQueue("Revoke"), announce, systemToken]],
     [
       "Publish",
       [
@@ -204,6 +232,11 @@ describe("permissions", () => {
         "sqs:SendMessage <ShareQueue.Arn>",
         "sqs:SendMessage <VerifyQueue.Arn>",
         "sqs:SendMessage <RevokeQueue.Arn>",
+        systemToken,
+        ...["Share", "Verify", "Revoke"].map(
+          (name) =>
+            `lambda:UpdateEventSourceMapping arn:<AWS::Partition>:lambda:<AWS::Region>:<AWS::AccountId>:event-source-mapping:<${name}FunctionCommands>`,
+        ),
       ],
     ],
     ["ReconcileSchedule", ["lambda:InvokeFunction <ReconcileFunction.Arn>"]],
@@ -362,7 +395,7 @@ describe("alarms", () => {
   const alarms = propertiesOf("AWS::CloudWatch::Alarm");
 
   test("tell in a sentence who is hurt, and wake the configured topics", () => {
-    expect(alarms).toHaveLength(3 * 4 + 4 + 2);
+    expect(alarms).toHaveLength(3 * 4 + 4 + 3);
     for (const alarm of alarms) {
       expect(alarm.AlarmDescription).toMatch(/^[A-Z].{40,}\.$/);
       expect(alarm.AlarmActions).toEqual([topic]);
@@ -397,6 +430,18 @@ describe("alarms", () => {
     expect(watched).toEqual(
       expect.arrayContaining(["IteratorAge", "OnFailureDestinationDeliveredEventCount", "DroppedEventCount"]),
     );
+  });
+
+  test("rise when a run finds commands waiting for the system token", () => {
+    template.hasResourceProperties("AWS::CloudWatch::Alarm", {
+      Namespace: "CreditLines",
+      MetricName: "SystemTokenDead",
+      Dimensions: [{ Name: "service", Value: "credit-lines-prod" }],
+      Statistic: "Maximum",
+      Period: 300,
+      Threshold: 1,
+      TreatMissingData: "notBreaching",
+    });
   });
 
   test("rise when the due sweep stays away: silence is its fault, not its rest", () => {

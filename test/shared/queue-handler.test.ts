@@ -5,7 +5,7 @@ import { SQSClient } from "@aws-sdk/client-sqs";
 import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Conclusion, Request } from "../../shared/domain/business.ts";
-import { BlockedError, LaterError, ThrottledError } from "../../shared/errors.ts";
+import { BlockedError, LaterError, ReusedError, ThrottledError } from "../../shared/errors.ts";
 import { createEventBus } from "../../shared/event-bus.ts";
 import { createLogger } from "../../shared/logging.ts";
 import { type Flow, queueHandler, type QueueHandlerDeps, type Turn } from "../../shared/queue-handler.ts";
@@ -210,6 +210,22 @@ describe("a command id that comes again", () => {
     expect(await rowOf(`COMMAND#${command.commandId}`)).toEqual(before);
   });
 
+  test("with other content than the item holds is rejected too, and announced", async () => {
+    const command = shareCommand("120000000000001");
+    const { seen, serve } = handlerOf(() => Promise.reject(new ReusedError()));
+    expect(await serve(command)).toEqual([]);
+    const letters = await stack.messages(urls.deadLetters, command.commandId);
+    expect(letters.map(({ MessageAttributes }) => MessageAttributes?.["reason"]?.StringValue)).toEqual([
+      "command_id_reused",
+    ]);
+    expect(await rowOf(`COMMAND#sha256:${seen[0]?.request?.hash}`)).toMatchObject({
+      outcome: "rejected",
+      reason: "command_id_reused",
+      events: [{ detailType: "Command Rejected", commandId: command.commandId }],
+    });
+    expect(await rowOf(`COMMAND#${command.commandId}`)).toBeUndefined();
+  });
+
   test("after it was concluded gets the same event again, and nothing is written", async () => {
     const command = shareCommand("120000000000001");
     const { seen, serve } = handlerOf((_turn, request) => deps.store.conclude(conclusionOf(request), Date.now()));
@@ -378,6 +394,24 @@ describe("an error that nobody expected", () => {
     expect(await failuresOf(handler, record)).toEqual([record.messageId]);
     expect(logs.text()).toContain("Error: boom (Error: socket hang up)");
     expect(logs.text()).not.toContain("EAAleaked");
+  });
+
+  test("is recorded and announced at the last receive, before the message is among the dead letters", async () => {
+    const command = shareCommand("120000000000001");
+    const { handler } = handlerOf(() => Promise.reject(new TypeError("boom")));
+    for (let receiveCount = 1; receiveCount < maxReceiveCount; receiveCount += 1) {
+      await failuresOf(handler, sqsRecord(command, { receiveCount }));
+    }
+    expect(await rowOf(`COMMAND#${command.commandId}`)).toBeUndefined();
+    const last = sqsRecord(command, { receiveCount: maxReceiveCount });
+    expect(await failuresOf(handler, last)).toEqual([last.messageId]);
+    const row = await rowOf(`COMMAND#${command.commandId}`);
+    expect(row).toMatchObject({
+      reason: "meta_unavailable",
+      failure: { message: "failed here: TypeError" },
+      events: [{ detailType: "Command Blocked", commandId: command.commandId }],
+    });
+    expect(row?.["outcome"]).toBeUndefined();
   });
 
   test.each([

@@ -9,7 +9,7 @@ export const line = localStage.creditLineId;
 export const systemToken = "EAAsystemTokenOfThePartner0123456789";
 
 /** The stand-in for Meta, with the partner, its line and its token; a test adds customers of its own. */
-export async function startMeta(variants: Partial<Variants> = {}) {
+export async function startMeta(variants: Partial<Variants> = {}, now: () => number = Date.now) {
   const standIn = await startMetaStandIn({
     world: {
       partnerBusinessId: partner,
@@ -17,6 +17,7 @@ export async function startMeta(variants: Partial<Variants> = {}) {
       tokens: [{ value: systemToken, kind: "system" }],
     },
     variants,
+    now,
   });
   const { url, model } = standIn;
   let customers = 0;

@@ -196,6 +196,7 @@ describe("the settle window", () => {
 
 describe("a business is revoked", () => {
   const { requestedAt } = doneRevocation();
+  const reshare = shareRequest({ reshareAfterRevocation: true });
 
   function reshared(offset: number): Business {
     return revokedBusiness({ reshare: { commandId: "reshare-1", requestedAt: requestedAt + offset } });
@@ -214,6 +215,15 @@ describe("a business is revoked", () => {
   test("until a re-share is newer by more than the skew", () => {
     expect(isRevoked(reshared(skewMs), skewMs)).toBe(true);
     expect(isRevoked(reshared(skewMs + 1), skewMs)).toBe(false);
+  });
+
+  test.each([
+    ["under way", sharingWaba({ request: reshare }), false],
+    ["shared", verifiedWaba({ request: reshare }), false],
+    ["without effect", sharingWaba({ request: reshare, intent: undefined }), true],
+    ["revoked itself", revokedWaba({ request: reshare }), true],
+  ])("and the re-share counts as long as it stands: %s", (_title, waba, revoked) => {
+    expect(isRevoked(revokedBusiness({ wabas: { [wabaId]: waba } }), skewMs)).toBe(revoked);
   });
 
   test("again by a revocation that is newer than the re-share", () => {

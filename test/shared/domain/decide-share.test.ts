@@ -3,6 +3,7 @@ import type { Waba } from "../../../shared/domain/business.ts";
 import type { Reason } from "../../../shared/domain/reasons.ts";
 import type { ShareDecision, ShareFacts } from "../../../shared/domain/share.ts";
 import { decideShare, refuse } from "../../../shared/domain/share.ts";
+import { dueIn } from "../../../shared/domain/business.ts";
 import {
   business,
   businessId,
@@ -68,6 +69,14 @@ describe("an unsettled attempt on the WABA", () => {
   test("makes another command wait for its next look, whatever that command asks", () => {
     const request = shareRequest({ commandId: "share-2", currency: "USD", requestedAt: now });
     expect(decide({ business: attempted, request, probed: true })).toEqual({ kind: "wait", until: now - 22_000 });
+  });
+
+  test("lets only one other share wait on the item: a third one comes back after it", () => {
+    const request = shareRequest({ commandId: "share-2", requestedAt: now });
+    const waiting = { [wabaId]: { request, due: { nextAt: now, looks: 0, sweeps: 0 } } };
+    const facts = { business: { ...attempted, waiting }, probed: true };
+    expect(decide({ ...facts, request })).toMatchObject({ kind: "wait" });
+    expect(decide({ ...facts, request: { ...request, commandId: "share-3" } })).toEqual({ kind: "later" });
   });
 
   test("is looked at even while a revocation is open", () => {
@@ -145,6 +154,36 @@ describe("a revocation", () => {
     expect(decide(facts)).toEqual({ kind: "attempt" });
   });
 
+  test("that a re-share tried to follow in vain still asks the flag of the siblings", () => {
+    const failed = sharingWaba({ request: reshare, intent: undefined, due: undefined, lastFailure: failure() });
+    const facts = {
+      business: revokedBusiness({ wabas: { [wabaId]: failed } }),
+      request: shareRequest({ requestedAt: now, wabaId: siblingId }),
+    };
+    expect(decide(facts)).toEqual(refused("business_revoked"));
+  });
+
+  test.each([
+    ["on its way", sharingWaba({ request: reshare })],
+    ["allocated", sharingWaba({ request: reshare, intent: undefined, status: "allocated", allocationId: "500" })],
+    ["shared", sharedWaba({ request: reshare })],
+  ])("that a re-share has followed, now %s, asks no flag of the siblings", (_title, waba) => {
+    const facts = {
+      business: revokedBusiness({ wabas: { [wabaId]: waba } }),
+      request: shareRequest({ requestedAt: now, wabaId: siblingId }),
+    };
+    expect(decide(facts)).toEqual({ kind: "attempt" });
+  });
+
+  test("H7b: of nothing makes a later share wait for the settle window, since a slow worker of it may still delete", () => {
+    const doneAt = now - settleWindowMs + 1;
+    const revocation = doneRevocation({ state: "nothing", doneAt });
+    expect(decide({ business: business({ epoch: 1, revocation }), request: after })).toEqual({
+      kind: "wait",
+      until: doneAt + settleWindowMs,
+    });
+  });
+
   test("H27d: of nothing asks no flag of a later share", () => {
     const facts = {
       business: business({ epoch: 1, revocation: doneRevocation({ state: "nothing" }) }),
@@ -211,6 +250,20 @@ describe("a WABA that was shared before its revocation", () => {
     expect(decide({ business: revokedBusiness({ wabas: { [wabaId]: never } }), request: reshare })).toEqual({
       kind: "attempt",
     });
+  });
+});
+
+describe("a command id that the item holds with other content (H24)", () => {
+  const other = shareRequest({ currency: "USD", hash: "another content" });
+  const due = { nextAt: now, looks: 0, sweeps: 0 };
+
+  test.each([
+    ["attempted", business({ wabas: { [wabaId]: sharingWaba() } })],
+    ["waiting", business({ waiting: { [wabaId]: { request: shareRequest(), due } } })],
+    ["shared", business({ wabas: { [wabaId]: verifiedWaba() } })],
+  ])("is reused, while the first is %s", (_title, stored) => {
+    expect(decide({ business: stored, request: other })).toEqual({ kind: "reused" });
+    expect(decide({ business: stored, request: { ...other, commandId: "share-2" } })).not.toEqual({ kind: "reused" });
   });
 });
 
@@ -408,6 +461,23 @@ describe("a refusal", () => {
     expect(refuse(stored, shareRequest(), "superseded").business.waiting).toEqual({});
     const other = shareRequest({ commandId: "share-2" });
     expect(refuse(stored, other, "superseded").business.waiting).toEqual(waiting);
+  });
+
+  test("ends the due time of the command's own closed attempt, so that nothing is sent for it later", () => {
+    const closed = sharingWaba({ intent: undefined, lastFailure: failure() });
+    const stored = business({ wabas: { [wabaId]: closed } });
+    const { due: _over, ...rest } = closed;
+    expect(refuse(stored, shareRequest(), "funded_elsewhere").business.wabas).toEqual({ [wabaId]: rest });
+  });
+
+  test.each([
+    ["another command's closed attempt", sharingWaba({ intent: undefined }), shareRequest({ commandId: "share-2" })],
+    ["an attempt that is unsettled", sharingWaba(), shareRequest()],
+    ["a verification", sharedWaba(), shareRequest()],
+    ["a revoked WABA", revokedWaba({ due: dueIn(shareRequest(), now) }), shareRequest()],
+  ])("keeps the due time of %s", (_title, waba, request) => {
+    const stored = business({ wabas: { [wabaId]: waba } });
+    expect(refuse(stored, request, "funded_elsewhere").business).toBe(stored);
   });
 
   test("is announced with the command, the WABA and what was asked for", () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Business, Change, RevokedWaba, Waba } from "../../../shared/domain/business.ts";
-import { dueEntries, isRevoked, windowEnd } from "../../../shared/domain/business.ts";
+import { dueEntries, dueIn, isRevoked, windowEnd } from "../../../shared/domain/business.ts";
 import { isConfirmedDeleted } from "../../../shared/domain/readings.ts";
 import type { RevocationRun } from "../../../shared/domain/revoke.ts";
 import {
@@ -43,6 +43,7 @@ import {
   siblingId,
   skewMs,
   verifiedWaba,
+  verifyRequest,
   wabaId,
 } from "../factories.ts";
 
@@ -104,6 +105,13 @@ describe("what a revoke does", () => {
     expect(decide(joined, newRevoke, true)).toBe("drive");
   });
 
+  test("H24: is reused when the open revocation holds its id with other content", () => {
+    const joined = revoking({ revocation: openRevocation({ joined: [newRevoke] }) });
+    for (const held of [revokeRequest(), newRevoke]) {
+      expect(decide(joined, { ...held, reason: "risk", hash: "another content" })).toBe("reused");
+    }
+  });
+
   test("H6a: yields to a re-share that is newer by more than the skew", () => {
     const requestedAt = newRevoke.requestedAt + skewMs + 1;
     const reshared = revokedBusiness({
@@ -119,6 +127,13 @@ describe("what a revoke does", () => {
     const { business: reshared } = intendShare(shareFacts({ request }), intent(), policy);
     expect(decide(reshared, revokeRequest({ requestedAt: now - skewMs - 1 }))).toBe("superseded");
     expect(decide(reshared, revokeRequest({ requestedAt: now - skewMs }))).toBe("mark");
+  });
+
+  test("is not superseded by a re-share that came to nothing", () => {
+    const request = shareRequest({ reshareAfterRevocation: true, requestedAt: now, wabaId: siblingId });
+    const failed = sharingWaba({ request, intent: undefined, due: undefined });
+    const stored = business({ wabas: { [wabaId]: verifiedWaba(), [siblingId]: failed } });
+    expect(decide(stored, revokeRequest({ requestedAt: now - skewMs - 1 }))).toBe("mark");
   });
 
   test("H6c: wins over a re-share that is newer only within the skew", () => {
@@ -188,6 +203,18 @@ describe("the marker", () => {
     const { business: next, conclusions } = markRevocation(business({ wabas }), newRevoke, now);
     expect(next.wabas[wabaId]?.due).toEqual({ request: shareRequest(), nextAt: now, looks: 0, sweeps: 0 });
     expect(conclusions).toEqual([]);
+  });
+
+  test("ends the verification of an accepted share: that share has its answer", () => {
+    const { business: next } = markRevocation(business({ wabas: { [wabaId]: sharedWaba() } }), newRevoke, now);
+    expect(next.wabas[wabaId]?.status).toBe("revoking");
+    expect(next.wabas[wabaId]?.due).toBeUndefined();
+  });
+
+  test("keeps a verification that a command waits for, to be answered", () => {
+    const waiting = verifiedWaba({ due: dueIn(verifyRequest(), now + minuteMs) });
+    const { business: next } = markRevocation(business({ wabas: { [wabaId]: waiting } }), newRevoke, now);
+    expect(next.wabas[wabaId]?.due).toEqual(dueIn(verifyRequest(), now));
   });
 
   test("leaves a WABA that is revoked as it is", () => {
@@ -388,6 +415,7 @@ describe("a run of a revocation stays open", () => {
     ["the first list was cut", { estate: estate([recordReading()], { complete: false }) }, "unreadable"],
     ["the last list was cut", { fresh: estate([], { startedAt: now + 3000, complete: false }) }, "unreadable"],
     ["a readable WABA is still funded by us", { stillFunded: true }, "still_funded"],
+    ["it could not be read whether a WABA is still funded", { stillFunded: "unread" }, "unreadable"],
   ])("when %s", (_title, overrides, reason) => {
     expect(openBecause(overrides)).toBe(reason);
   });
@@ -556,6 +584,10 @@ describe("a late answer (S7)", () => {
       "a share that followed it is under way",
       { revocation: doneRevocation({ state: "nothing" }), wabas: { [wabaId]: sharingWaba() } },
     ],
+    [
+      "a re-share that followed it is under way",
+      { wabas: { [wabaId]: sharingWaba({ request: shareRequest({ reshareAfterRevocation: true }) }) } },
+    ],
   ])("H7c: re-opens no revocation when %s: it is a finding, and a person's", (_title, overrides) => {
     const stored = revokedBusiness(overrides);
     const { business: next, events } = recordLateAnswer(stored, shareRequest(), answer, now);
@@ -563,6 +595,12 @@ describe("a late answer (S7)", () => {
     expect(next.wabas).toEqual(stored.wabas);
     expect(next.records[otherAllocationId]).toMatchObject({ state: "unknown" });
     expect(events).toMatchObject([{ detailType: "Drift Found", reason: "record_duplicate" }]);
+  });
+
+  test("re-opens the revocation when the share that followed it came to nothing", () => {
+    const failed = sharingWaba({ intent: undefined, due: undefined });
+    const stored = revokedBusiness({ wabas: { [siblingId]: failed } });
+    expect(recordLateAnswer(stored, shareRequest(), answer, now).business.revocation?.state).toBe("open");
   });
 
   test("H7a: never asks for a DELETE of its own: it concludes nothing and changes no live WABA", () => {

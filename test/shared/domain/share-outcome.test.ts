@@ -1,11 +1,12 @@
 import { describe, expect, test } from "vitest";
 import type { Business } from "../../../shared/domain/business.ts";
-import { dueIn } from "../../../shared/domain/business.ts";
+import { dueIn, resharedAt } from "../../../shared/domain/business.ts";
 import type { PostOutcome } from "../../../shared/domain/share.ts";
 import {
   adoptShare,
   answerRevoked,
   concludeShare,
+  decideShare,
   intendSecondPost,
   intendShare,
   parkShare,
@@ -22,6 +23,7 @@ import {
   lineId,
   minuteMs,
   now,
+  openRevocation,
   otherAllocationId,
   policy,
   probe,
@@ -81,6 +83,47 @@ describe("the intent", () => {
   });
 });
 
+describe("a share that takes the place of another command", () => {
+  const request = shareRequest({ commandId: "share-2", requestedAt: now, reshareAfterRevocation: true });
+  const acts = [
+    ["attempted", (stored: Business) => intendShare(shareFacts({ business: stored, request }), fresh, policy)],
+    ["adopted", (stored: Business) => adoptShare(shareFacts({ business: stored, request }), recordReading(), policy)],
+  ] as const;
+
+  describe.each(acts)("when it is %s", (_how, act) => {
+    function othersAnswered(stored: Business) {
+      const { conclusions } = act(stored);
+      return conclusions.filter((one) => one.request.commandId !== request.commandId);
+    }
+
+    test("answers a share whose attempt was closed, and that nobody else would answer (I3)", () => {
+      const closed = sharingWaba({ intent: undefined });
+      expect(othersAnswered(business({ wabas: { [wabaId]: closed } }))).toMatchObject([
+        { request: shareRequest(), outcome: "refused", reason: "superseded", event: { detailType: "Share Refused" } },
+      ]);
+    });
+
+    test.each([
+      [shareRequest(), "Share Refused"],
+      [verifyRequest(), "Verify Refused"],
+    ] as const)("answers a command that the revocation overtook (I3): $type", (overtaken, detailType) => {
+      const revoked = revokedWaba({ due: dueIn(overtaken, now) });
+      expect(othersAnswered(revokedBusiness({ wabas: { [wabaId]: revoked } }))).toMatchObject([
+        { request: overtaken, outcome: "refused", reason: "business_revoked", event: { detailType } },
+      ]);
+    });
+
+    test("leaves another share waiting, and answers nobody for itself", () => {
+      const due = { nextAt: now, looks: 0, sweeps: 0 };
+      const waiting = { [wabaId]: { request: shareRequest({ commandId: "share-3" }), due } };
+      const own = sharingWaba({ request, intent: undefined });
+      const stored = business({ wabas: { [wabaId]: own }, waiting });
+      expect(act(stored).business.waiting).toEqual(waiting);
+      expect(othersAnswered(stored)).toEqual([]);
+    });
+  });
+});
+
 describe("the latest accepted re-share", () => {
   const stored = business({ wabas: { [wabaId]: sharedWaba() } });
 
@@ -93,8 +136,8 @@ describe("the latest accepted re-share", () => {
   ])(
     "is remembered when it is %s, also before any revocation: an older revoke may still be on its way (H6b)",
     (_how, act) => {
-      expect(act(business(), reshare).reshare).toEqual({ commandId: "reshare-1", requestedAt: reshare.requestedAt });
-      expect(act(business(), shareRequest()).reshare).toBeUndefined();
+      expect(resharedAt(act(business(), reshare))).toBe(reshare.requestedAt);
+      expect(resharedAt(act(business(), shareRequest()))).toBeUndefined();
     },
   );
 
@@ -107,7 +150,7 @@ describe("the latest accepted re-share", () => {
     const latest = { commandId: "reshare-2", requestedAt: now };
     const request = { ...reshare, wabaId: siblingId };
     const facts = shareFacts({ business: revokedBusiness({ reshare: latest }), request });
-    expect(intendShare(facts, fresh, policy).business.reshare).toEqual(latest);
+    expect(resharedAt(intendShare(facts, fresh, policy).business)).toBe(latest.requestedAt);
   });
 });
 
@@ -235,12 +278,11 @@ describe("a share of what is shared", () => {
 
 describe("a share that waits on the item", () => {
   const until = now + minuteMs;
-  const older = shareRequest();
-  const newer = shareRequest({ commandId: "share-2", requestedAt: now });
+  const first = shareRequest();
 
   test("has a due time and no outcome yet", () => {
-    const { business: next, conclusions } = parkShare(shareFacts({ request: older }), until);
-    expect(next.waiting).toEqual({ [wabaId]: { request: older, due: { nextAt: until, looks: 0, sweeps: 0 } } });
+    const { business: next, conclusions } = parkShare(shareFacts({ request: first }), until);
+    expect(next.waiting).toEqual({ [wabaId]: { request: first, due: { nextAt: until, looks: 0, sweeps: 0 } } });
     expect(conclusions).toEqual([]);
   });
 
@@ -250,23 +292,21 @@ describe("a share that waits on the item", () => {
   });
 
   test("counts its looks, so that an older message for it is stale (H23)", () => {
-    const once = parkShare(shareFacts({ request: older }), until).business;
-    const twice = parkShare(shareFacts({ business: once, request: older }), until).business;
+    const once = parkShare(shareFacts({ request: first }), until).business;
+    const twice = parkShare(shareFacts({ business: once, request: first }), until).business;
     expect(twice.waiting[wabaId]?.due.looks).toBe(1);
   });
 
-  test("gives its place to a newer share and is answered superseded", () => {
-    const stored = parkShare(shareFacts({ request: older }), until).business;
-    const { business: next, conclusions } = parkShare(shareFacts({ business: stored, request: newer }), until);
-    expect(next.waiting[wabaId]?.request).toEqual(newer);
-    expect(conclusions).toMatchObject([{ request: older, outcome: "refused", reason: "superseded" }]);
-  });
-
-  test("keeps its place against an older share, which is answered superseded", () => {
-    const stored = parkShare(shareFacts({ request: newer }), until).business;
-    const change = parkShare(shareFacts({ business: stored, request: older }), until);
-    expect(change.business).toBe(stored);
-    expect(change.conclusions).toMatchObject([{ request: older, outcome: "refused", reason: "superseded" }]);
+  test.each([
+    ["older than", -minuteMs],
+    ["as old as", 0],
+    ["newer than", minuteMs],
+  ])("keeps its place against a share that is %s it, which comes back after it", (_title, offset) => {
+    const parked = parkShare(shareFacts({ request: first }), until).business;
+    const stored = { ...parked, epoch: 1, revocation: openRevocation({ requestedAt: now - settleWindowMs }) };
+    const request = shareRequest({ commandId: "share-2", requestedAt: first.requestedAt + offset });
+    expect(decideShare(shareFacts({ business: stored, request }), policy)).toEqual({ kind: "later" });
+    expect(decideShare(shareFacts({ business: stored, request: first }), policy)).toMatchObject({ kind: "wait" });
   });
 });
 

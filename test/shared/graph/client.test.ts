@@ -1,60 +1,12 @@
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { liveAllocations } from "../../../infra/local/meta/meta-model.ts";
-import type { Variants } from "../../../infra/local/meta/meta-variants.ts";
 import { ThrottledError } from "../../../shared/errors.ts";
 import { createGraph } from "../../../shared/graph/client.ts";
 import { createTokens } from "../../../shared/graph/tokens.ts";
 import { createTransport } from "../../../shared/graph/transport.ts";
 import { startJsonServer, startServer } from "../../support/http-server.ts";
-import { line, startMeta as startStandIn, systemToken } from "../../support/meta.ts";
-
-/** The stand-in and a client of it, for one test; no call of the test may carry a token where none belongs. */
-async function startMeta(variants: Partial<Variants> = {}) {
-  const meta = await startStandIn(variants);
-  onTestFinished(() => meta.close());
-  onTestFinished(() => {
-    expect(meta.model.calls.filter(({ violation }) => violation !== undefined)).toEqual([]);
-    const seen = JSON.stringify(meta.model.calls);
-    for (const token of meta.model.tokens.keys()) expect(seen).not.toContain(token);
-  });
-  return { ...meta, ...clientOf(meta.url) };
-}
-
-/** `secrets` may be changed while the client lives. */
-function clientOf(baseUrl: string, { timeoutMs = 2000, token = systemToken } = {}) {
-  const secrets: Record<string, string> = { system: token };
-  const secretReads: string[] = [];
-  const tokens = createTokens(
-    "system",
-    async (name) => {
-      secretReads.push(name);
-      const value = secrets[name];
-      if (value === undefined) throw new Error(`The secret ${name} is not there`);
-      return value;
-    },
-    Date.now,
-  );
-  const transport = createTransport({ baseUrl, version: "v25.0", timeoutMs, now: Date.now });
-  return { graph: createGraph({ transport, tokens, now: Date.now }), secrets, secretReads };
-}
-
-const signal = new AbortController().signal;
-
-function send() {
-  return { sendDeadline: Date.now() + 10_000, signal };
-}
-
-function targetOf({ wabaId }: { wabaId: string }) {
-  return { creditLineId: line, wabaId, currency: "EUR" };
-}
-
-/** A customer to whom the line is shared. */
-async function funded(meta: Awaited<ReturnType<typeof startMeta>>) {
-  const customer = await meta.customer();
-  const outcome = await meta.graph.shareAndAttach(targetOf(customer), send());
-  if (outcome.kind !== "accepted") throw new Error("The share was not accepted");
-  return { ...customer, allocationId: outcome.allocationId };
-}
+import { line, systemToken } from "../../support/meta.ts";
+import { clientOf, funded, send, signal, startMeta, targetOf } from "./graph-fixture.ts";
 
 describe("the reads", () => {
   test("tell owner, currency and funding of a WABA, before and after a share", async () => {

@@ -6,20 +6,21 @@ import { now } from "../factories.ts";
 const token = "EAAsystemtokensystemtoken";
 
 function classOf(error: Record<string, unknown>, status = 400): GraphErrorClass {
-  return classify(status, { error: { message: "(#1) Something", type: "OAuthException", ...error } }, token, now).class;
+  return classify(status, { error: { message: "(#1) Something", type: "OAuthException", ...error } }, [token], now)
+    .class;
 }
 
 describe("an error of Meta's is classified by its code", () => {
   test.each<[GraphErrorClass, number[]]>([
     ["throttled", [4, 17, 32, 341, 613, 80_000, 80_007, 80_008, 80_014]],
-    ["transient", [1, 2, 131_016, 131_057]],
+    ["transient", [1, 2, 131_016, 131_042, 131_057]],
     ["token_dead", [102, 104, 190]],
     ["permission", [3, 10, 200, 250, 299]],
     ["policy", [368]],
     ["missing", [803]],
     ["rejected", [100, 4000]],
     // The default row: of a POST or DELETE the outcome is unknown.
-    ["transient", [0, 5, 11, 99, 101, 199, 300, 612, 79_999, 80_015, 131_042]],
+    ["transient", [0, 5, 11, 99, 101, 199, 300, 612, 79_999, 80_015, 131_041, 987_654]],
   ])("as %s: %j", (expected, codes) => {
     expect(codes.map((code) => [code, classOf({ code })])).toEqual(codes.map((code) => [code, expected]));
   });
@@ -61,7 +62,7 @@ describe("an answer without a readable envelope is transient", () => {
     ["an error without a code", { error: { message: "Something" } }],
     ["null", { error: null }],
   ])("when it is %s", (_title, body) => {
-    expect(classify(502, body, token, now)).toEqual({
+    expect(classify(502, body, [token], now)).toEqual({
       at: now,
       class: "transient",
       reason: "meta_unavailable",
@@ -82,7 +83,7 @@ describe("a failure", () => {
   const envelope = { message: "Invalid", code: 100, error_subcode: 2_494_055, fbtrace_id: "AbC", error_data: "{}" };
 
   test("keeps what support needs, and why a command did not do what it asked", () => {
-    const failure = classify(400, { error: envelope }, token, now);
+    const failure = classify(400, { error: envelope }, [token], now);
     expect(failure).toEqual({
       at: now,
       class: "rejected",
@@ -105,20 +106,20 @@ describe("a failure", () => {
     [803, "waba_not_visible"],
     [100, "refused_by_meta"],
   ])("of the code %d has the reason %s", (code, reason) => {
-    expect(classify(400, { error: { code } }, token, now).reason).toBe(reason);
+    expect(classify(400, { error: { code } }, [token], now).reason).toBe(reason);
   });
 
   test("I7: repeats no token, neither the one that was sent nor another", () => {
     const other = "EAAGm0PX4ZCpsBAotherOther";
     const odd = "a-token-of-another-kind";
     const message = `Malformed access token ${odd}, not ${other}`;
-    const failure = classify(400, { error: { code: 190, message } }, odd, now);
+    const failure = classify(400, { error: { code: 190, message } }, [odd], now);
     expect(failure.message).toBe("Malformed access token [token], not [token]");
   });
 
   test("has a message of at most 500 characters", () => {
     const message = "m".repeat(2000);
-    expect(classify(400, { error: { code: 100, message } }, token, now).message).toHaveLength(500);
+    expect(classify(400, { error: { code: 100, message } }, [token], now).message).toHaveLength(500);
     expect(unanswered(message, now)).toMatchObject({ class: "transient", reason: "meta_unavailable", at: now });
     expect(unanswered(message, now).message).toHaveLength(500);
   });

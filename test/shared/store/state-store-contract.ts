@@ -17,6 +17,8 @@ export type StoreUnderTest = {
   transition(pk: string): Promise<Transition | undefined>;
   /** The next write takes effect, but its answer is lost on the way: the client repeats it, as the SDK does. */
   loseNextAnswer(): void;
+  /** The next transaction finds another one at work on one of its items: nothing of it is written. */
+  conflictNext(): void;
   close(): Promise<void>;
 };
 
@@ -173,6 +175,53 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
         expect(events.map(({ eventId }) => eventId)).toEqual([`${transitionId}-0`]);
       });
 
+      test("answers no command by a state that has changed since, and shows what it is now (I10)", async () => {
+        const business = await stored();
+        const fresh = newBusiness(business.businessId, at);
+        const current = savedBusiness(await store.commit(business, changeTo({ ...business, name: "newer" }), at));
+        const request = shareRequest(newId("12"));
+        const conclusions = [conclusionOf(request, "refused")];
+        for (const stale of [business, fresh]) {
+          expect(await store.commit(stale, { ...changeTo(stale), conclusions }, at)).toEqual({ saved: false, current });
+        }
+        expect(await store.loadCommand(request.commandId)).toBeUndefined();
+      });
+
+      test("answers a command of a business that is not stored yet without storing it", async () => {
+        const fresh = newBusiness(newId("11"), at);
+        const request = shareRequest(newId("12"));
+        savedBusiness(await store.commit(fresh, { ...changeTo(fresh), conclusions: [conclusionOf(request)] }, at));
+        expect(await store.loadBusiness(fresh.businessId)).toBeUndefined();
+        expect(await store.loadCommand(request.commandId)).toMatchObject({ outcome: "done" });
+      });
+
+      test.each(["written", "left as it is"])(
+        "records the outcome of each command, though one of them was concluded before (state %s)",
+        async (state) => {
+          const business = await stored();
+          const requests = ["12", "12", "12"].map((prefix) => shareRequest(newId(prefix)));
+          const [, second] = requests;
+          if (second === undefined) throw new Error("There is no second command");
+          const before = await store.conclude(conclusionOf(second, "refused"), at);
+          const next = state === "written" ? { ...business, name: "next" } : business;
+          const conclusions = requests.map((request) => conclusionOf(request));
+          savedBusiness(await store.commit(business, { ...changeTo(next), conclusions }, at + 1));
+          const outcomes = await Promise.all(requests.map(({ commandId }) => store.loadCommand(commandId)));
+          expect(outcomes.map((row) => row?.outcome)).toEqual(["done", "refused", "done"]);
+          expect(outcomes[1]).toEqual(before);
+          expect((await load(business.businessId)).name).toBe(next.name);
+        },
+      );
+
+      test("is not lost to another transaction that is at work in the same moment", async () => {
+        const business = await stored();
+        const request = shareRequest(newId("12"));
+        subject.conflictNext();
+        const change: Change = { ...changeTo({ ...business, name: "next" }), conclusions: [conclusionOf(request)] };
+        savedBusiness(await store.commit(business, change, at));
+        expect(await load(business.businessId)).toMatchObject({ version: 2, name: "next" });
+      });
+
       test("writes the state, but never again the outcome of a command that is concluded", async () => {
         const business = await stored();
         const request = shareRequest(newId("12"));
@@ -265,6 +314,15 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
         expect(await store.settle(business, withoutConclusion, at)).toEqual({ saved: false, current });
         expect(await load(business.businessId)).toEqual(current);
         expect(await store.loadCommand(request.commandId)).toBeUndefined();
+      });
+
+      test("happens though another transaction is at work in the same moment: that is no intent gone (H26)", async () => {
+        const request = shareRequest(newId("12"));
+        const business = await stored((fresh) => attempting(fresh, request));
+        subject.conflictNext();
+        savedBusiness(await store.settle(business, acceptance(business, request, "91"), at));
+        expect((await load(business.businessId)).wabas[request.wabaId]).toEqual(sharedWaba(request, "91"));
+        expect(await store.loadCommand(request.commandId)).toMatchObject({ outcome: "done" });
       });
 
       test("happens once when the same answer is settled twice", async () => {
@@ -571,6 +629,7 @@ function acceptance(business: Business, request: ShareRequest, allocationId: str
   const next = shared(business, request, allocationId);
   const record = { creditLineId: "20", epoch: business.epoch, state: "unknown", recordedAt: at } as const;
   return {
+    guard: "waba",
     wabaId: request.wabaId,
     intentId: waba.intent.id,
     epoch: waba.intent.epoch,

@@ -1,19 +1,24 @@
 import { randomUUID } from "node:crypto";
-import { DynamoDBClient, GetItemCommand } from "@aws-sdk/client-dynamodb";
+import { DynamoDBClient, GetItemCommand, TransactionCanceledException } from "@aws-sdk/client-dynamodb";
 import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
 import { describe, expect, test } from "vitest";
-import { newBusiness } from "../../../shared/domain/business.ts";
+import type { Waba } from "../../../shared/domain/business.ts";
+import { dueIn, newBusiness } from "../../../shared/domain/business.ts";
+import type { Failure } from "../../../shared/domain/reasons.ts";
+import { markRevocation } from "../../../shared/domain/revoke.ts";
 import { createDueIndex } from "../../../shared/store/due-index.ts";
 import { transitionSchema } from "../../../shared/store/items.ts";
 import { createStateStore, isFull } from "../../../shared/store/state-store.ts";
-import { shareRequest } from "../../support/commands.ts";
+import { revokeRequest, shareRequest } from "../../support/commands.ts";
 import { startQuietStack } from "../../support/quiet-stack.ts";
+import { verifiedWaba } from "../factories.ts";
 import { describeStateStore, type StoreUnderTest } from "./state-store-contract.ts";
 
 const reads: { operation: string; consistent: unknown }[] = [];
 
 describeStateStore("on DynamoDB", async (): Promise<StoreUnderTest> => {
   let losing = false;
+  let conflicting = false;
   const stack = await startQuietStack({
     onCall: async ({ operation }, proceed) => {
       const answer = await proceed();
@@ -33,6 +38,19 @@ describeStateStore("on DynamoDB", async (): Promise<StoreUnderTest> => {
       },
     { step: "initialize" },
   );
+  client.middlewareStack.add(
+    (next, { commandName }) =>
+      (args) => {
+        if (!conflicting || commandName !== "TransactWriteItemsCommand") return next(args);
+        conflicting = false;
+        throw new TransactionCanceledException({
+          message: "Transaction cancelled",
+          CancellationReasons: [{ Code: "TransactionConflict" }, { Code: "None" }],
+          $metadata: {},
+        });
+      },
+    { step: "initialize" },
+  );
   const TableName = stack.output("StateTableName");
   return {
     store: createStateStore({ client, tableName: TableName, newId: randomUUID }),
@@ -45,6 +63,9 @@ describeStateStore("on DynamoDB", async (): Promise<StoreUnderTest> => {
     },
     loseNextAnswer: () => {
       losing = true;
+    },
+    conflictNext: () => {
+      conflicting = true;
     },
     async close() {
       client.destroy();
@@ -68,6 +89,28 @@ describe("isFull", () => {
     }
     return business;
   }
+
+  test("leaves room for all that the WABAs on it may still grow by, and for a revocation (I12)", () => {
+    const long = { commandId: "c".repeat(128), requestedBy: "p".repeat(128), businessTokenSecret: "s".repeat(256) };
+    const lastFailure: Failure = {
+      at: 1,
+      reason: "meta_unavailable",
+      fbtraceId: "t".repeat(20),
+      message: "m".repeat(500),
+    };
+    const business = newBusiness("110000000000001", 0);
+    const wabas: Record<string, Waba> = {};
+    for (let id = 120_000_000_000_000; !isFull({ ...business, wabas }); id += 1) {
+      wabas[id] = verifiedWaba({ request: shareRequest(String(id)) });
+    }
+    for (const [wabaId, waba] of Object.entries(wabas)) {
+      const request = shareRequest(wabaId, long);
+      wabas[wabaId] = { ...waba, request, due: dueIn(request, 1), lastFailure };
+    }
+    const { business: revoked } = markRevocation({ ...business, wabas }, revokeRequest(long), 1);
+    expect(Object.keys(wabas).length).toBeGreaterThan(50);
+    expect(JSON.stringify(revoked).length).toBeLessThan(400 * 1024);
+  });
 
   test("leaves room for a revocation below DynamoDB's 400 KB", () => {
     const entryBytes = JSON.stringify(businessOf(101)).length - JSON.stringify(businessOf(100)).length;

@@ -1,0 +1,112 @@
+import type { TokenState } from "./graph/system-token.ts";
+import type { UsageMeter } from "./graph/usage.ts";
+import type { Reading } from "./store/items.ts";
+import type { Limits, LimitStore } from "./store/limit-store.ts";
+
+/**
+ * The gate that every message passes before anything is asked of Meta: closed while Meta blocks the app, while the system
+ * token is dead, and, for what can wait, while the hour's budget is nearly used (Q1, Tokens). What it knows stands in the
+ * State table, for all functions.
+ */
+export type Quota = {
+  /** Why commands must wait now and for how long; undefined: they may go. One look is enough for a whole invocation. */
+  hold(): Promise<Hold | undefined>;
+  /** Meta said stop, until then. */
+  block(until: number): Promise<void>;
+  /** Whether the system token, asked about now, is dead; if so, every function waits from then on. */
+  isTokenDead(signal: AbortSignal): Promise<boolean>;
+  /** At the end of an invocation: tells the others what its answers told, if they must know. */
+  finish(signal: AbortSignal): Promise<void>;
+};
+
+export type Hold = { why: string; delayMs: number };
+
+export type QuotaDeps = {
+  store: LimitStore;
+  now: () => number;
+  /** The used fraction from which on this function's commands wait; never, when not given. */
+  stopAt?: number | undefined;
+  meter?: UsageMeter;
+  systemToken?: { check(signal: AbortSignal): Promise<TokenState>; isSuspect(): boolean; clear(): void };
+};
+
+/**
+ * A reading is believed for a minute. Meta counts over a sliding hour, and the calls that leave it may leave in a bunch: how
+ * soon there is room again cannot be computed, only asked. One invocation a minute asks, which costs a few of 5,000 calls.
+ */
+const readingMs = 60_000;
+
+/** Readings are written no more often than this by one process: some calls too many cost less than a write for each. */
+const writeEveryMs = 5000;
+
+/** Short: the schedule pauses the event sources soon, and after the repair nobody should wait for long. */
+export const tokenWaitMs = 15_000;
+
+/**
+ * @param stopAt the used fraction from which on a kind of work waits; never, when undefined.
+ * @returns `stale`: the reading says stop, but is too old to be believed; one may go ahead and read the usage anew.
+ */
+export function judgeLimits(limits: Limits, stopAt: number | undefined, now: number): Hold | "stale" | undefined {
+  const { blockedUntil = 0, reading, tokenIsDead } = limits;
+  if (tokenIsDead) return { why: "the system token is dead", delayMs: tokenWaitMs };
+  if (blockedUntil > now) return { why: "Meta has throttled us", delayMs: blockedUntil - now };
+  if (stopAt === undefined || reading === undefined || reading.used < stopAt) return undefined;
+  const delayMs = reading.readAt + readingMs - now;
+  return delayMs > 0 ? { why: "the hour's calls are nearly used", delayMs } : "stale";
+}
+
+export function createQuota({ store, now, stopAt, meter, systemToken }: QuotaDeps): Quota {
+  let known: Reading | undefined;
+  let writtenAt = -Infinity;
+  let checked: Promise<boolean> | undefined;
+
+  async function findTokenDead(signal: AbortSignal): Promise<boolean> {
+    const state = await systemToken?.check(signal);
+    if (state === "works") systemToken?.clear();
+    if (state !== "dead") return false;
+    await store.openBreaker(now());
+    return true;
+  }
+
+  return {
+    async hold() {
+      checked = undefined;
+      const limits = await store.loadLimits();
+      known = limits.reading;
+      const verdict = judgeLimits(limits, stopAt, now());
+      if (verdict !== "stale") return verdict;
+      if (known !== undefined && (await store.claimReading(known, now()))) return undefined;
+      return { why: "another reads the usage anew", delayMs: readingMs };
+    },
+
+    async block(until) {
+      // What the meter did not take for the app's block is one WABA's own: it stops this message and no other.
+      const blockedUntil = meter === undefined ? until : meter.blockedUntil();
+      if (blockedUntil > now()) await store.saveBlockedUntil(blockedUntil);
+    },
+
+    isTokenDead(signal) {
+      checked ??= findTokenDead(signal);
+      return checked;
+    },
+
+    async finish(signal) {
+      const used = meter?.takeUsed();
+      if (used !== undefined && mustTell(used)) {
+        writtenAt = now();
+        await store.saveReading({ used, readAt: writtenAt });
+      }
+      if (systemToken?.isSuspect() === true) {
+        checked ??= findTokenDead(signal);
+        await checked;
+      }
+    },
+  };
+
+  /** Others need to know when it makes this function stop or go on, and of every point beyond. */
+  function mustTell(used: number): boolean {
+    const before = known?.used ?? 0;
+    if (stopAt === undefined || Math.max(used, before) < stopAt) return false;
+    return Math.round(used * 100) !== Math.round(before * 100) && now() - writtenAt >= writeEveryMs;
+  }
+}

@@ -1,0 +1,288 @@
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { liveAllocations } from "../../infra/local/meta/meta-model.ts";
+import { businessTokenSecret, startFlows } from "../support/flow-harness.ts";
+import { line } from "../support/meta.ts";
+import { type QuietStack, startQuietStack } from "../support/quiet-stack.ts";
+
+/** Histories that once broke a promise of design.md §1, each as short as it was found. */
+let stack: QuietStack;
+beforeAll(async () => {
+  stack = await startQuietStack();
+});
+afterAll(() => stack?.close());
+
+const minuteMs = 60_000;
+const hourMs = 60 * minuteMs;
+const otherLine = "400000000000009";
+const strangerFunding = "699999999999999";
+
+async function flowsOf(settings: Parameters<typeof startFlows>[1] = {}) {
+  const flows = await startFlows(stack, settings);
+  onTestFinished(() => flows.close());
+  return flows;
+}
+
+/** The line was shared and proven, then revoked, a few minutes ago. */
+async function revokedFlows() {
+  const flows = await flowsOf();
+  await flows.deliver(flows.share());
+  await flows.live(20 * minuteMs);
+  await flows.deliver(flows.revoke());
+  expect((await flows.business()).revocation?.state).toBe("done");
+  flows.pass(6 * minuteMs);
+  return flows;
+}
+
+describe("a share", () => {
+  test("that was refused after its attempt had been closed without effect is never sent again", async () => {
+    const flows = await revokedFlows();
+    const { meta, wabaId } = flows;
+    const reshare = flows.share({ reshareAfterRevocation: true });
+    expect(await flows.deliver(reshare)).toBe("acknowledged");
+    await meta.faults({ match: "E2", kind: "error-before", code: 200 });
+    flows.meddle("shareAndAttach", async (send) => {
+      const outcome = await send();
+      await flows.changeWaba({ primaryFundingId: strangerFunding });
+      return outcome;
+    });
+    await flows.live(hourMs);
+    expect(await flows.fate(reshare)).toBe("refused: funded_elsewhere");
+
+    const posts = flows.posts().length;
+    await flows.changeWaba({ primaryFundingId: null });
+    await flows.live(24 * hourMs);
+    expect(flows.posts()).toHaveLength(posts);
+    expect((await flows.business()).wabas[wabaId]?.status).toBe("sharing");
+  });
+
+  test("is not refused by a duplicate whose reads at Meta show what the attempt is just bringing about", async () => {
+    const flows = await flowsOf({ variants: { credentialPer: "waba", e8ShareLagMs: 10 * minuteMs } });
+    await flows.deliver(flows.share({ wabaId: flows.siblingId }));
+    flows.pass(1000);
+
+    const share = flows.share();
+    const [loaded, landed] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    flows.meddle("readWaba", (read) => read());
+    flows.meddle("readWaba", async (read) => {
+      loaded.resolve();
+      await landed.promise;
+      return read();
+    });
+    const duplicate = flows.deliver(share);
+    await loaded.promise;
+    flows.meddle("shareAndAttach", async (send) => {
+      const answer = await send();
+      landed.resolve();
+      expect(await duplicate).toBe("acknowledged");
+      return answer;
+    });
+    expect(await flows.deliver(share)).toBe("acknowledged");
+    await flows.live(hourMs);
+    expect(await flows.fate(share)).toBe("done");
+    expect(flows.said(share)).toEqual(["Share Accepted", "Share Verified"]);
+  });
+
+  test("that waits while an attempt is closed and made again is answered all the same", async () => {
+    const flows = await flowsOf();
+    const [first, second] = [flows.share(), flows.share()];
+    await flows.meta.faults({ match: "E2", kind: "throttle" });
+    flows.meddle("shareAndAttach", async (send) => {
+      flows.pass(1000);
+      expect(await flows.deliver({ ...second, requestedAt: new Date(flows.now()).toISOString() })).toBe("acknowledged");
+      return send();
+    });
+    expect(await flows.deliver(first)).toBe("acknowledged");
+    await flows.live(2 * hourMs);
+    expect([await flows.fate(first), await flows.fate(second)]).toEqual(["done", "done"]);
+  });
+
+  test.each([
+    { what: "throttled", fault: { kind: "throttle" }, waits: "queue" },
+    { what: "without effect", fault: { kind: "error-before", code: 200 }, waits: "item" },
+  ])("in whose turn another command's second POST is $what waits itself ($waits)", async ({ fault, waits }) => {
+    const flows = await flowsOf();
+    const [first, second] = [flows.share(), flows.share()];
+    await flows.meta.faults({ match: "E2", kind: "cut-before" }, { match: "E2", ...fault });
+    await flows.deliver(first);
+    await flows.live(5 * minuteMs);
+    flows.pass(45 * minuteMs);
+    const posts = flows.posts().length;
+    await flows.deliver({ ...second, requestedAt: new Date(flows.now()).toISOString() });
+    expect(flows.posts()).toHaveLength(posts + 1);
+    expect(await flows.whereabouts(first)).toContain("item");
+    expect(await flows.whereabouts(second)).toEqual([waits]);
+  });
+
+  test("is sent a second time on the line of its first attempt, whatever is configured since", async () => {
+    const flows = await flowsOf();
+    await flows.meta.world({ lines: [{ id: otherLine, ownerBusinessId: flows.policy.partnerBusinessId }] });
+    await flows.meta.faults({ match: "E2", kind: "cut-before" });
+    const share = flows.share();
+    await flows.deliver(share);
+    flows.policy.creditLineId = otherLine;
+    await flows.live(2 * hourMs);
+    expect(flows.posts().map(({ path }) => path.split("/").at(-2))).toEqual([line, line]);
+    expect(await flows.fate(share)).toBe("done");
+    const { wabas, records } = await flows.business();
+    const lines = [wabas[flows.wabaId], ...Object.values(records)].map((one) => one?.creditLineId);
+    expect(lines).toEqual([line, line]);
+  });
+
+  test("is not answered twice when it is revoked before its verification", async () => {
+    const flows = await flowsOf();
+    const share = flows.share();
+    await flows.deliver(share);
+    flows.pass(10 * minuteMs);
+    await flows.deliver(flows.revoke());
+    await flows.live(hourMs);
+    expect(flows.said(share)).toEqual(["Share Accepted"]);
+    expect(await flows.fate(share)).toBe("done");
+  });
+
+  test("of the same id and other content is rejected while the first is unsettled, which goes on", async () => {
+    const flows = await flowsOf();
+    const share = flows.share();
+    await flows.meta.faults({ match: "E2", kind: "cut-after" });
+    await flows.deliver(share);
+    const other = { ...share, currency: "USD" };
+    expect(await flows.deliver(other)).toBe("acknowledged");
+    expect(flows.deadLetters).toEqual([{ body: JSON.stringify(other), reason: "command_id_reused" }]);
+    expect(flows.said(share)).toEqual(["Command Rejected"]);
+    await flows.live(5 * minuteMs);
+    expect(await flows.fate(share)).toBe("done");
+  });
+
+  test("tells the owner that only its business token can read to the older revoke that waits for it", async () => {
+    const flows = await flowsOf();
+    const { wabaId, businessId } = flows;
+    const revoke = flows.revoke({ wabaId });
+    // To the system user the WABA is invisible for as long as it has no task on it.
+    await flows.changeWaba({ systemUserAssigned: false });
+    await flows.deliver(revoke);
+    expect((await flows.store.loadPointer(wabaId))?.pendingRevoke).toBeDefined();
+    flows.pass(10 * minuteMs);
+    const share = flows.share({ businessTokenSecret });
+    expect(await flows.deliver(share)).toBe("acknowledged");
+    expect(await flows.store.loadPointer(wabaId)).toMatchObject({ businessId });
+    await flows.changeWaba({ systemUserAssigned: true });
+    await flows.live(3 * hourMs);
+    expect([await flows.fate(revoke), await flows.fate(share)]).toEqual(["done", "done"]);
+  });
+});
+
+describe("a revocation", () => {
+  test.each(["throttle", "5xx-before"])(
+    "is not over while it cannot be read whether a WABA is still funded (E7: %s)",
+    async (kind) => {
+      const flows = await flowsOf();
+      await flows.deliver(flows.share());
+      await flows.live(20 * minuteMs);
+      await flows.meta.faults({ match: "E7", kind, times: 2 });
+      const revoke = flows.revoke();
+      await flows.deliver(revoke);
+      expect(flows.deletes()).toHaveLength(1);
+      expect((await flows.business()).revocation).toMatchObject({ state: "open", openReason: "unreadable" });
+      expect(flows.said(revoke)).toEqual(["Revocation Started", "Revocation Incomplete"]);
+      await flows.live(hourMs);
+      expect(flows.said(revoke).at(-1)).toBe("Credit Line Revoked");
+    },
+  );
+
+  test("of nothing deletes no share that came after it, however slow its worker is", async () => {
+    const flows = await flowsOf();
+    const { meta, businessId, wabaId } = flows;
+    const revoke = flows.revoke({ requestedAt: new Date(flows.now() - 10 * minuteMs).toISOString() });
+    const [loaded, shared] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    flows.meddle("listAllocations", async (list) => {
+      loaded.resolve();
+      await shared.promise;
+      return list();
+    });
+    const slow = flows.deliver(revoke);
+    await loaded.promise;
+    await flows.deliver(revoke);
+    expect((await flows.business()).revocation?.state).toBe("nothing");
+    flows.pass(2000);
+    const share = flows.share();
+    expect(await flows.deliver(share)).toBe("acknowledged");
+    flows.pass(2000);
+    shared.resolve();
+    await slow;
+    await flows.live(2 * hourMs);
+    expect(await flows.fate(share)).toBe("done");
+    expect((await flows.business()).wabas[wabaId]?.status).toBe("verified");
+    expect(liveAllocations(meta.model, line, businessId, flows.now())).toHaveLength(1);
+    expect(flows.deletes()).toEqual([]);
+  });
+
+  test("keeps a late answer's record though Meta throttles the reading of it", async () => {
+    const flows = await flowsOf({ variants: { e8ShareLagMs: 5 * minuteMs } });
+    const { meta, businessId } = flows;
+    const revoke = flows.revoke();
+    flows.meddle("shareAndAttach", async (send) => {
+      const answer = await send();
+      flows.pass(1000);
+      await flows.deliver(revoke);
+      await meta.faults({ match: "E6", kind: "throttle" });
+      return answer;
+    });
+    await flows.deliver(flows.share());
+    const live = liveAllocations(meta.model, line, businessId, flows.now()).map(({ id }) => id);
+    expect(live).toHaveLength(1);
+    expect(Object.keys((await flows.business()).records)).toEqual(live);
+    await flows.live(2 * hourMs);
+    expect(await flows.fate(revoke)).toBe("done");
+    expect(liveAllocations(meta.model, line, businessId, flows.now())).toEqual([]);
+  });
+
+  test("is asked of a claimed business only when Meta says that there is nothing to see, not when Meta fails", async () => {
+    const flows = await flowsOf();
+    const { meta, wabaId } = flows;
+    const bystander = await meta.customer();
+    const allocationId = "500000000000099";
+    await meta.world({ allocations: [{ id: allocationId, lineId: line, receivingBusinessId: bystander.businessId }] });
+    await meta.faults({ match: "E3", kind: "5xx-before", times: 4 });
+    const revoke = flows.revoke({ wabaId, businessId: bystander.businessId });
+    expect(await flows.deliver(revoke)).toBe("acknowledged");
+    expect((await flows.store.loadPointer(wabaId))?.pendingRevoke?.requests).toMatchObject([
+      { commandId: revoke.commandId },
+    ]);
+    await flows.live(hourMs);
+    expect(await flows.fate(revoke)).toBe("refused: owner_mismatch");
+    expect(flows.deletes()).toEqual([]);
+
+    await flows.changeWaba({ id: flows.siblingId, sharedWithPartner: false });
+    const claimed = flows.revoke({ wabaId: flows.siblingId, businessId: bystander.businessId });
+    await flows.deliver(claimed);
+    expect(await flows.fate(claimed)).toBe("done");
+    expect(flows.deletes().map(({ path }) => path.split("/").at(-1))).toEqual([allocationId]);
+  });
+
+  test("that is older than a re-share which came to nothing is carried out", async () => {
+    const flows = await flowsOf();
+    await flows.deliver(flows.share());
+    await flows.live(20 * minuteMs);
+    const revoke = flows.revoke();
+    flows.pass(20 * minuteMs);
+    await flows.meta.faults({ match: "E2", kind: "error-before", code: 100 });
+    const reshare = flows.share({ wabaId: flows.siblingId, reshareAfterRevocation: true });
+    await flows.deliver(reshare);
+    await flows.live(hourMs);
+    expect(await flows.fate(reshare)).toBe("refused: refused_by_meta");
+    await flows.deliver(revoke);
+    expect(await flows.fate(revoke)).toBe("done");
+    expect(liveAllocations(flows.meta.model, line, flows.businessId, flows.now())).toEqual([]);
+  });
+
+  test("still demands the flag of a share after a re-share that came to nothing", async () => {
+    const flows = await revokedFlows();
+    flows.pass(40 * minuteMs);
+    await flows.meta.faults({ match: "E2", kind: "error-before", code: 200 });
+    const reshare = flows.share({ reshareAfterRevocation: true });
+    expect(await flows.deliver(reshare)).toBe("returned");
+    flows.pass(1000);
+    const share = flows.share();
+    await flows.deliver(share);
+    expect(await flows.fate(share)).toBe("refused: business_revoked");
+  });
+});

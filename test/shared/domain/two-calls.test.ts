@@ -1,0 +1,288 @@
+import { describe, expect, test } from "vitest";
+import { dueEntries, type Business, type RecordIntent } from "../../../shared/domain/business.ts";
+import { markRevocation, recordRun, decideRevoke } from "../../../shared/domain/revoke.ts";
+import {
+  decideShare,
+  intendRecord,
+  intendShare,
+  judgeRecordProbe,
+  recordLateAnswer,
+  recordRecordProbe,
+  settleRecord,
+  settleShare,
+  type ShareFacts,
+} from "../../../shared/domain/share.ts";
+import {
+  allocationId,
+  business,
+  businessId,
+  estate,
+  failure,
+  intent,
+  lineId,
+  now,
+  otherBusinessId,
+  policy,
+  record,
+  recordReading,
+  revokeRequest,
+  settleWindowMs,
+  shareRequest,
+  sharingWaba,
+  siblingId,
+  wabaId,
+} from "../factories.ts";
+
+const twoCalls = shareRequest({
+  method: "share-then-attach",
+  businessTokenSecret: "credit-lines/test/business-token/1",
+});
+const unfunded = { startedAt: now, ownerBusinessId: businessId, currency: "EUR", funding: { known: true } } as const;
+
+function facts(overrides: Partial<ShareFacts> = {}): ShareFacts {
+  return { now, request: twoCalls, business: business(), waba: unfunded, estate: noRecords(), ...overrides };
+}
+
+function noRecords(startedAt = now) {
+  return estate([], { startedAt });
+}
+
+function oneRecord(overrides: Parameters<typeof recordReading>[0] = {}) {
+  return estate([recordReading(overrides)]);
+}
+
+function note(overrides: Partial<RecordIntent> = {}): RecordIntent {
+  const due = { nextAt: now, looks: 0, sweeps: 0 };
+  return { ...intent(), creditLineId: lineId, request: twoCalls, due, ...overrides };
+}
+
+function allocating(overrides: Partial<RecordIntent> = {}): Business {
+  const waba = sharingWaba({ request: twoCalls, intent: undefined, due: undefined, method: "share-then-attach" });
+  return business({ recordIntent: note(overrides), wabas: { [wabaId]: waba } });
+}
+
+describe("a share in two calls", () => {
+  test("shares with the business first, after every record of it was looked at", () => {
+    expect(decideShare(facts({ estate: undefined }), policy)).toEqual({ kind: "read-estate" });
+    expect(decideShare(facts(), policy)).toEqual({ kind: "allocate" });
+  });
+
+  test("attaches by a live record of the business instead of making another one", () => {
+    expect(decideShare(facts({ estate: oneRecord() }), policy)).toEqual({ kind: "attach", allocationId });
+  });
+
+  test.each([
+    ["dead", { seen: "deleted" as const }],
+    ["another business's", { receivingBusinessId: otherBusinessId }],
+    ["another line's", { creditLineId: "400000000000002" }],
+  ])("does not attach by a record that is %s", (_title, reading) => {
+    expect(decideShare(facts({ estate: oneRecord(reading) }), policy)).toEqual({ kind: "allocate" });
+  });
+
+  test("waits for Meta when a record cannot be read: it may be live", () => {
+    const decision = decideShare(facts({ estate: oneRecord({ seen: "unreadable" }) }), policy);
+    expect(decision).toMatchObject({ kind: "block", reason: "meta_unavailable" });
+  });
+
+  test("shares nothing when it has no business token to attach with", () => {
+    const request = shareRequest({ method: "share-then-attach" });
+    expect(decideShare(facts({ request }), policy)).toMatchObject({ kind: "block", reason: "permission_denied" });
+  });
+
+  test("goes on at E5 where the allocation is recorded, without looking for records again", () => {
+    const waba = sharingWaba({
+      status: "allocated",
+      allocationId,
+      intent: undefined,
+      due: undefined,
+      request: twoCalls,
+    });
+    const decision = decideShare(
+      facts({ business: business({ wabas: { [wabaId]: waba } }), estate: undefined }),
+      policy,
+    );
+    expect(decision).toEqual({ kind: "attach", allocationId });
+  });
+
+  test("never shares an allocated WABA in one call: that could make a second record", () => {
+    const waba = sharingWaba({
+      status: "allocated",
+      allocationId,
+      intent: undefined,
+      due: undefined,
+      request: twoCalls,
+    });
+    const request = shareRequest({ commandId: "share-2", hash: "2", requestedAt: now });
+    const decision = decideShare(facts({ request, business: business({ wabas: { [wabaId]: waba } }) }), policy);
+    expect(decision).toMatchObject({ kind: "block", reason: "permission_denied" });
+  });
+
+  test("is the stage's way when the command does not say", () => {
+    const request = shareRequest({ businessTokenSecret: "credit-lines/test/business-token/1" });
+    expect(decideShare(facts({ request }), { ...policy, shareMethod: "share-then-attach" })).toEqual({
+      kind: "allocate",
+    });
+  });
+});
+
+describe("H12: the note of an E4 is the business's", () => {
+  test("a sibling's share looks at it first, and then waits on the item", () => {
+    const request = shareRequest({ commandId: "share-2", hash: "2", wabaId: siblingId });
+    const stored = allocating();
+    expect(decideShare(facts({ request, business: stored }), policy)).toEqual({ kind: "probe-record" });
+    expect(decideShare(facts({ request, business: stored, probed: true }), policy)).toMatchObject({ kind: "wait" });
+  });
+
+  test("its own share is on the item", () => {
+    expect(decideShare(facts({ business: allocating(), probed: true }), policy)).toEqual({ kind: "on-item" });
+  });
+
+  test("it has a due time from the write that makes it, and its WABA waits in `sharing`", () => {
+    const { business: next } = intendRecord(facts(), intent({ madeAt: now, sendDeadline: now + 8000 }), policy);
+    expect(next.wabas[wabaId]).toMatchObject({ status: "sharing" });
+    expect(dueEntries(next)).toMatchObject([{ work: "share", wabaId, commandId: twoCalls.commandId }]);
+  });
+
+  test("an accepted E4 records the allocation, allocates the WABA, and is due at E5", () => {
+    const settlement = settleRecord(
+      allocating(),
+      note(),
+      { kind: "accepted", allocationId },
+      { now, onItem: false },
+      policy,
+    );
+    expect(settlement).toMatchObject({ guard: "record", intentId: "intent-1", epoch: 0, record: { allocationId } });
+    expect(settlement.waba).toMatchObject({ status: "allocated", allocationId, due: { nextAt: now } });
+    expect(settlement.change.business.recordIntent).toBeUndefined();
+    expect(settlement.change.conclusions).toEqual([]);
+  });
+
+  test.each([
+    ["closes on an answer without effect", 1, "no-effect" as const, undefined],
+    ["stays on an answer that leaves the effect open", 1, "unknown" as const, "intent-1"],
+    ["stays on any error of a second attempt (H11)", 2, "no-effect" as const, "intent-1"],
+  ])("%s", (_title, attempt, kind, expected) => {
+    const outcome = { kind, failure: failure("permission_denied") };
+    const settlement = settleRecord(allocating({ attempt }), note({ attempt }), outcome, { now, onItem: true }, policy);
+    expect(settlement.recordIntent?.id).toBe(expected);
+    expect(settlement.waba.status).toBe("sharing");
+    // Nothing waits without a due time (I9).
+    expect(dueEntries(settlement.change.business)).toHaveLength(1);
+  });
+
+  test("a refused E5 leaves the WABA allocated, without a note", () => {
+    const waba = sharingWaba({ status: "allocated", allocationId, request: twoCalls });
+    const stored = business({ wabas: { [wabaId]: waba }, records: { [allocationId]: record() } });
+    const outcome = { kind: "no-effect", failure: failure("permission_denied") } as const;
+    const { waba: next } = settleShare(stored, intent(), twoCalls, outcome, { now, onItem: false }, policy);
+    expect(next).toMatchObject({ status: "allocated", allocationId, lastFailure: { reason: "permission_denied" } });
+    expect(next.intent).toBeUndefined();
+  });
+
+  test("E5's note stands on the allocated WABA", () => {
+    const { business: next } = intendShare(facts({ estate: oneRecord() }), intent(), policy, allocationId);
+    expect(next.wabas[wabaId]).toMatchObject({ status: "allocated", allocationId, intent: { id: "intent-1" } });
+  });
+});
+
+describe("a look at an unsettled E4", () => {
+  const late = now + settleWindowMs;
+  function look(startedAt: number, reading = noRecords(startedAt)) {
+    return { startedAt, funding: { known: false } as const, estate: reading };
+  }
+
+  test("finds a live record of this business on this line: the allocation is made", () => {
+    expect(judgeRecordProbe(allocating(), look(now, oneRecord()), policy)).toMatchObject({ kind: "applied" });
+    const { business: next } = recordRecordProbe(
+      allocating(),
+      look(now, oneRecord()),
+      { kind: "applied", record: recordReading() },
+      now,
+      policy,
+    );
+    expect(next.recordIntent).toBeUndefined();
+    expect(next.wabas[wabaId]).toMatchObject({ status: "allocated", allocationId });
+    expect(next.records[allocationId]).toMatchObject({ state: "live" });
+  });
+
+  test("finds nothing twice, the later time after the window: only then a second POST, and only one", () => {
+    expect(judgeRecordProbe(allocating(), look(now), policy)).toEqual({ kind: "absent" });
+    expect(judgeRecordProbe(allocating(), look(late), policy)).toEqual({ kind: "absent" });
+    expect(judgeRecordProbe(allocating({ absentAt: now }), look(now + 1), policy)).toEqual({ kind: "absent" });
+    expect(judgeRecordProbe(allocating({ absentAt: now }), look(late), policy)).toEqual({ kind: "second-post" });
+    expect(judgeRecordProbe(allocating({ absentAt: now, attempt: 2 }), look(late), policy)).toEqual({
+      kind: "in-doubt",
+    });
+    const careful = { ...policy, secondPost: "person" as const };
+    expect(judgeRecordProbe(allocating({ absentAt: now }), look(late), careful)).toEqual({ kind: "in-doubt" });
+  });
+
+  test.each([
+    ["a list that could not be read", estate([], { startedAt: late, complete: false })],
+    ["a record that could not be read", oneRecord({ seen: "unreadable" })],
+  ])("cannot tell by %s", (_title, reading) => {
+    expect(judgeRecordProbe(allocating({ absentAt: now }), look(now, reading), policy)).toEqual({
+      kind: "cannot-tell",
+    });
+    expect(judgeRecordProbe(allocating({ absentAt: now }), look(late, reading), policy)).toEqual({ kind: "in-doubt" });
+  });
+
+  test("announces a doubt once, in the name of the share that waits", () => {
+    const first = recordRecordProbe(allocating(), look(late), { kind: "in-doubt" }, late, policy);
+    expect(first.events).toMatchObject([{ detailType: "Share In Doubt", commandId: twoCalls.commandId, wabaId }]);
+    const second = recordRecordProbe(first.business, look(late + 1), { kind: "in-doubt" }, late + 1, policy);
+    expect(second.events).toEqual([]);
+    expect(dueEntries(second.business)[0]?.due.looks).toBe(2);
+  });
+
+  test("answers the share with Meta's refusal when nothing came of it", () => {
+    const stored = allocating({ absentAt: now, failure: failure("refused_by_meta") });
+    const finding = judgeRecordProbe(stored, look(late), policy);
+    expect(finding).toMatchObject({ kind: "refused", reason: "refused_by_meta" });
+    const change = recordRecordProbe(stored, look(late), finding as never, late, policy);
+    expect(change.conclusions).toMatchObject([{ outcome: "refused", reason: "refused_by_meta" }]);
+    expect(change.business.recordIntent).toBeUndefined();
+  });
+});
+
+describe("a revocation over an unsettled E4", () => {
+  const revoked = markRevocation(allocating(), revokeRequest(), now).business;
+
+  test("keeps the note, and answers its share by a due time of the WABA", () => {
+    expect(revoked.recordIntent).toMatchObject({ id: "intent-1", epoch: 0 });
+    expect(revoked.recordIntent?.due).toBeUndefined();
+    expect(revoked.wabas[wabaId]).toMatchObject({ status: "revoking", due: { request: twoCalls, nextAt: now } });
+  });
+
+  test("is not done before the window of that POST is over (H1)", () => {
+    const early = { estate: noRecords(now), deleted: {}, confirmed: [], fresh: noRecords(now), stillFunded: false };
+    expect(recordRun(revoked, early, now, policy).business.revocation).toMatchObject({
+      state: "open",
+      openReason: "share_in_flight",
+    });
+    const late = now + settleWindowMs;
+    const after = { ...early, estate: noRecords(late), fresh: noRecords(late) };
+    const done = recordRun(revoked, after, late, policy).business;
+    expect(done.revocation?.state).toBe("nothing");
+    expect(done.recordIntent).toBeUndefined();
+  });
+
+  test("re-opens for an E4 answered after it was done", () => {
+    const late = now + settleWindowMs;
+    const run = { estate: noRecords(late), deleted: {}, confirmed: [], fresh: noRecords(late), stillFunded: false };
+    const done = recordRun(revoked, run, late, policy).business;
+    const answer = { allocationId, creditLineId: lineId, epoch: 0, seen: "live" as const };
+    const { business: next, events } = recordLateAnswer(done, twoCalls, answer, late + 1);
+    expect(next.revocation?.state).toBe("open");
+    expect(events).toMatchObject([{ detailType: "Revocation Started", reason: "late_record" }]);
+  });
+
+  test("counts an unsettled E4 as something to revoke", () => {
+    const stored = allocating();
+    stored.wabas = {};
+    stored.revocation = { ...(revoked.revocation as never as object), state: "done", doneAt: now } as never;
+    expect(decideRevoke(stored, revokeRequest({ commandId: "revoke-2", hash: "2" }), false, policy)).toEqual({
+      kind: "mark",
+    });
+  });
+});
