@@ -18,7 +18,7 @@ export const textList = z.pipe(
 );
 
 /** Comma-separated numbers. */
-export const numericList = z.pipe(
+const numericList = z.pipe(
   z.string().check(z.regex(/^\d+(\.\d+)?(,\d+(\.\d+)?)*$/)),
   z.transform((value: string) => value.split(",").map(Number)),
 );

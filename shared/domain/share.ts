@@ -261,11 +261,11 @@ export function intendRecord(facts: ShareFacts, intent: Intent, policy: Policy):
 function displaced(business: Business, request: ShareRequest): Conclusion[] {
   const waba = business.wabas[request.wabaId];
   if (waba?.due === undefined || isShared(waba) || isSame(waba.due.request, request)) return [];
-  return [answer(business, waba.due.request, isSharing(waba) ? "superseded" : "business_revoked")];
+  return [refuseWaiting(business, waba.due.request, isSharing(waba) ? "superseded" : "business_revoked")];
 }
 
 /** The refusal of a command that waited on the item. */
-function answer(business: Business, request: ShareRequest | VerifyRequest, reason: RefuseReason): Conclusion {
+function refuseWaiting(business: Business, request: ShareRequest | VerifyRequest, reason: RefuseReason): Conclusion {
   if (request.type === "share") return refusal(request, reason, business);
   const event: EventDraft = {
     detailType: "Verify Refused",
@@ -517,7 +517,7 @@ export function answerRevoked(business: Business, wabaId: string): Change | unde
   if (waba?.due === undefined || (waba.status !== "revoking" && waba.status !== "revoked")) return undefined;
   const { due, ...rest } = waba;
   const next = { ...business, wabas: { ...business.wabas, [wabaId]: rest } };
-  return { business: next, events: [], conclusions: [answer(business, due.request, "business_revoked")] };
+  return { business: next, events: [], conclusions: [refuseWaiting(business, due.request, "business_revoked")] };
 }
 
 /** The item without what it held for this very command: its place among the waiting, or the due time of its closed attempt. */

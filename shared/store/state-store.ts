@@ -11,7 +11,7 @@ import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
 import type { Business, Change, Conclusion, Request } from "../domain/business.ts";
 import { dueAt } from "../domain/business.ts";
 import type { EventDraft, RecordedEvent } from "../domain/events.ts";
-import type { Failure } from "../domain/reasons.ts";
+import type { Failure, RejectReason } from "../domain/reasons.ts";
 import type { Settlement } from "../domain/share.ts";
 import type { CommandRecord, Pointer } from "./items.ts";
 import { businessSchema, commandSchema, dueShardOf, keys, pointerSchema } from "./items.ts";
@@ -54,7 +54,7 @@ export type Written = { saved: true; business: Business } | { saved: false; curr
 
 export type Rejection = {
   hash: string;
-  reason: "invalid_command" | "command_id_reused";
+  reason: RejectReason;
   detail: string;
   commandId?: string;
   wabaId?: string;

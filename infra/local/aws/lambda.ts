@@ -76,7 +76,7 @@ const runtimeMessage = z.discriminatedUnion("kind", [
 type RuntimeMessage = z.output<typeof runtimeMessage>;
 
 /** The dummy key id of a function, from which the gateway knows its calls. */
-export function accessKeyId(functionName: string): string {
+function accessKeyId(functionName: string): string {
   return `local-${functionName}`;
 }
 

@@ -177,7 +177,7 @@ export function attachmentsOf(model: MetaModel, wabaId: string): Attachment[] {
   return model.attachments.filter((attachment) => attachment.wabaId === wabaId);
 }
 
-export function isOpen(span: Span, reader: Reader, now: number): boolean {
+function isOpen(span: Span, reader: Reader, now: number): boolean {
   return span.from[reader] <= now && (span.to === undefined || now < span.to[reader]);
 }
 
@@ -238,7 +238,7 @@ export function deleteAllocation(model: MetaModel, allocation: Allocation, cause
 }
 
 /** Unused ids, too long for a double and alike but for their last digits: who parses them as numbers confuses them. */
-export function newId(model: MetaModel): string {
+function newId(model: MetaModel): string {
   for (;;) {
     model.idsIssued += 1;
     const id = `910000${String(model.idsIssued).padStart(13, "0")}`;

@@ -24,9 +24,15 @@ const cases = {
 const names = Object.keys(cases) as (keyof typeof cases)[];
 
 const prefix = "credit-lines/local/business-token/";
-const wabaOf = (index: number) => `42000000000000${index}`;
-const businessOf = (index: number) => `41000000000000${index}`;
-const tokenOf = (index: number) => `EAATwoCallsCustomerToken${index}`;
+function wabaOf(index: number): string {
+  return `42000000000000${index}`;
+}
+function businessOf(index: number): string {
+  return `41000000000000${index}`;
+}
+function tokenOf(index: number): string {
+  return `EAATwoCallsCustomerToken${index}`;
+}
 const siblings = [7, 8];
 
 const world: WorldInput = {
