@@ -303,8 +303,11 @@ async function settle(
   const closed = outcome.kind === "no-effect" && intent.attempt === 1;
   if (closed) turn.onItem = onItem;
   if (outcome.throttledUntil !== undefined) throw new ThrottledError(outcome.throttledUntil);
-  if (closed) throw new BlockedError(outcome.failure, business.businessId);
-  return false;
+  if (!closed) return false;
+  const { failure } = outcome;
+  const isLines = failure.reason === "permission_denied" && business.wabas[request.wabaId]?.status !== "allocated";
+  const revoked = isLines && (await deps.graph.isLineAccessRevoked(creditLineId, turn.signal));
+  throw new BlockedError(revoked ? { ...failure, reason: "line_access_revoked" } : failure, business.businessId);
 }
 
 /** S7: the answer's intent is gone. Nothing is deleted here; the record is kept for the revocation or a person. */

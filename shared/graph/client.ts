@@ -22,6 +22,8 @@ export type Graph = {
   readAllocation(allocationId: string, creditLineId: string, signal: AbortSignal): Promise<RecordReading>;
   /** E8, every page, for one business: complete or a failure. */
   listAllocations(creditLineId: string, businessId: string, signal: AbortSignal): Promise<Read<Listed[]>>;
+  /** E14, as far as it tells a line whose access was revoked from a permission that is missing; false when it does not say. */
+  isLineAccessRevoked(creditLineId: string, signal: AbortSignal): Promise<boolean>;
   /** E10, the prerequisite of E2. Repeating it sets the same grant, so it needs no intent. */
   assignSystemUser(target: { wabaId: string; systemUserId: string }, send: Send): Promise<GrantOutcome>;
   /** E2. */
@@ -43,6 +45,8 @@ const wabaSchema = z.object({
   primary_funding_id: z.optional(metaId),
   currency: z.optional(z.string()),
 });
+
+const lineSchema = z.object({ is_access_revoked: z.optional(z.boolean()) });
 
 const allocationSchema = z.object({
   receiving_credential: z.optional(reference),
@@ -130,6 +134,12 @@ export function createGraph(deps: CallerDeps): Graph {
         .filter(({ receiving_business: business }) => business === undefined || business.id === businessId)
         .map(({ id, request_status: status }) => ({ allocationId: id, deleted: status === "DELETED" }));
       return { ok: true, value };
+    },
+
+    async isLineAccessRevoked(creditLineId, signal) {
+      const ask = { path: `/${creditLineId}`, fields: ["is_access_revoked"], schema: lineSchema };
+      const reply = await caller.readFields(ask, [tokens.system], signal);
+      return reply.ok && reply.value.found.is_access_revoked === true;
     },
 
     async assignSystemUser({ wabaId, systemUserId }, send) {

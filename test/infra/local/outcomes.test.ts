@@ -28,12 +28,16 @@ type Row = {
   reason: string;
   event: string;
   deadLetter: "none" | "rejected" | "exhausted";
+  /** What Meta is told would trouble the others: sent when they have ended. */
+  last?: true;
 };
 
 const partner = localStage.partnerBusinessId;
 const line = localStage.creditLineId;
 const otherLine = "200000000000009";
 const token = "EAAOutcomeTableSystemToken";
+const deadToken = "EAAOutcomeTableDeadBusinessToken";
+const tokenPrefix = "credit-lines/local/business-token/";
 
 function business(n: number): string {
   return `3100000000000${String(n).padStart(2, "0")}`;
@@ -49,7 +53,10 @@ const world: WorldInput = {
     { id: line, ownerBusinessId: partner },
     { id: otherLine, ownerBusinessId: partner },
   ],
-  tokens: [{ value: token, kind: "system" }],
+  tokens: [
+    { value: token, kind: "system" },
+    { value: deadToken, kind: "business", wabaIds: [waba(34)], dead: true },
+  ],
   wabas: [
     ...numbers.map((n) => ({ id: waba(n), ownerBusinessId: business(n), currency: "USD" })),
     { id: "320000000000099", ownerBusinessId: partner, currency: "USD" },
@@ -63,7 +70,7 @@ function share(n: number, id: string, more: Record<string, unknown> = {}) {
 function revoke(n: number, id: string, more: Record<string, unknown> = {}) {
   return { type: "revoke", commandId: id, wabaId: waba(n), reason: "operator", ...more };
 }
-const early = "2026-01-01T00:00:00Z";
+const longAgo = "2026-01-01T00:00:00Z";
 
 const rows: Row[] = [
   {
@@ -155,7 +162,7 @@ const rows: Row[] = [
       { queue: "share", body: share(10, "c-old-1") },
       { queue: "revoke", body: revoke(10, "c-old-2") },
     ],
-    body: share(10, "c-old", { requestedAt: early, reshareAfterRevocation: true }),
+    body: share(10, "c-old", { requestedAt: longAgo, reshareAfterRevocation: true }),
     outcome: "refused",
     reason: "superseded",
     event: "Share Refused",
@@ -169,7 +176,7 @@ const rows: Row[] = [
       { queue: "revoke", body: revoke(11, "c-late-2"), pauseMs: 2500 },
       { queue: "share", body: share(11, "c-late-3", { reshareAfterRevocation: true }) },
     ],
-    body: revoke(11, "c-late", { requestedAt: early }),
+    body: revoke(11, "c-late", { requestedAt: longAgo }),
     outcome: "refused",
     reason: "superseded",
     event: "Revoke Refused",
@@ -302,6 +309,26 @@ const rows: Row[] = [
     deadLetter: "exhausted",
   },
   {
+    cause: "the customer's business token is dead at the attachment",
+    queue: "share",
+    body: share(34, "c-token", { method: "share-then-attach", businessTokenSecret: `${tokenPrefix}dead` }),
+    outcome: "blocked",
+    reason: "token_dead",
+    event: "Command Blocked",
+    deadLetter: "exhausted",
+  },
+  {
+    cause: "Meta has taken the partner's access to the line",
+    queue: "share",
+    last: true,
+    world: { lines: [{ id: line, accessRevoked: true }] },
+    body: share(35, "c-access"),
+    outcome: "blocked",
+    reason: "line_access_revoked",
+    event: "Command Blocked",
+    deadLetter: "exhausted",
+  },
+  {
     cause: "the customer's business token is missing for two calls",
     queue: "share",
     body: share(24, "c-two", { method: "share-then-attach" }),
@@ -429,7 +456,9 @@ describe("The outcome table, sent through the queues,", () => {
     const directory = mkdtempSync(path.join(tmpdir(), "outcomes-"));
     const worldFile = path.join(directory, "world.json");
     writeFileSync(worldFile, JSON.stringify(world));
-    stack = await startLocalStack({ port: 0, worldFile });
+    const secretsFile = path.join(directory, "secrets.json");
+    writeFileSync(secretsFile, JSON.stringify({ [`${tokenPrefix}dead`]: deadToken }));
+    stack = await startLocalStack({ port: 0, worldFile, secretsFile });
     sqs = new SQSClient(localClient(stack.aws.endpoint));
     // Five receives of a blocked command must not take five minutes.
     for (const QueueUrl of Object.values(stack.about.queues)) {
@@ -442,7 +471,8 @@ describe("The outcome table, sent through the queues,", () => {
   /** Everything is sent at once, in three waves: what comes first, what comes after it, and the rows themselves. */
   async function prepare(): Promise<void> {
     const url = stack.meta?.url ?? "";
-    for (const row of rows) if (row.world !== undefined) await control(`${url}/_world`, row.world);
+    const early = rows.filter(({ last }) => last !== true);
+    for (const row of early) if (row.world !== undefined) await control(`${url}/_world`, row.world);
     await control(
       `${url}/_faults`,
       rows.flatMap((row) => row.faults ?? []),
@@ -460,14 +490,22 @@ describe("The outcome table, sent through the queues,", () => {
     const many = Array.from({ length: 3500 }, (_, index) => [`34000000000${10_000 + index}`, foreign]);
     await putBusiness(23, Object.fromEntries(many));
     await putBusiness(8, { "330000000000008": { ...record, creditLineId: otherLine } });
-    for (const { queue, body } of rows) await send(queue, body);
-    const certain = rows.filter(({ outcome }) => outcome !== "none yet");
-    const ids = certain.flatMap(({ body }) => (typeof body === "string" ? [] : [String(body["commandId"])]));
-    await ended(ids);
+    for (const { queue, body } of early) await send(queue, body);
+    await ended(commandIdsOf(early));
     await swept(() => {
       expect(events().some(({ detailType }) => detailType === "Share In Doubt")).toBe(true);
     });
+    for (const row of rows.filter(({ last }) => last === true)) {
+      await control(`${url}/_world`, row.world);
+      await send(row.queue, row.body);
+      await ended(commandIdsOf([row]));
+    }
     await collectLetters();
+  }
+
+  function commandIdsOf(some: Row[]): string[] {
+    const certain = some.filter(({ outcome }) => outcome !== "none yet");
+    return certain.flatMap(({ body }) => (typeof body === "string" ? [] : [String(body["commandId"])]));
   }
 
   async function send(queue: Queue, body: Record<string, unknown> | string): Promise<void> {
