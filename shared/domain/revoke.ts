@@ -10,7 +10,7 @@ import type {
   ShareRequest,
   Waba,
 } from "./business.ts";
-import { dueIn, isSame, isShared, lookDelayMs, resharedAt, windowEnd } from "./business.ts";
+import { dueIn, isHeld, isSame, isShared, lookDelayMs, resharedAt, windowEnd } from "./business.ts";
 import { recheckAfterSwitch } from "./calendar.ts";
 import type { EventDraft } from "./events.ts";
 import type { EstateReading, RecordReading } from "./readings.ts";
@@ -287,7 +287,10 @@ export function recordRecheck(business: Business, estate: EstateReading, stillFu
     ({ seen, receivingBusinessId }) => seen === "live" && receivingBusinessId === business.businessId,
   );
   const { due: _looked, ...rest } = revocation;
-  if (!live && !stillFunded) return { business: { ...known, revocation: rest }, events: [], conclusions: [] };
+  // Re-opening would take along what was shared since (H7c).
+  const sharedSince = business.recordIntent !== undefined || Object.values(business.wabas).some(isHeld);
+  if (sharedSince || (!live && !stillFunded))
+    return { business: { ...known, revocation: rest }, events: [], conclusions: [] };
   const { doneAt: _over, ...reopened } = rest;
   const due = { nextAt: now, looks: 0, sweeps: 0 };
   const event: EventDraft = {

@@ -130,12 +130,14 @@ function become(
 ): Change {
   const { due, lastFailure: _healed, pendingUntil: switchesAt, ...rest } = waba;
   const { wabaId } = waba.request;
-  const pendingUntil = status === "pending" ? switchesAt : undefined;
+  // A switch that failed stays known: it must not be pending for another month.
+  const pendingUntil = status === "verified" ? undefined : switchesAt;
   const next: SharedWaba = {
     ...rest,
     status,
     evidence,
-    ...(pendingUntil === undefined ? {} : { pendingUntil, due: dueIn(waba.request, pendingUntil) }),
+    ...(pendingUntil === undefined ? {} : { pendingUntil }),
+    ...(status === "pending" && pendingUntil !== undefined ? { due: dueIn(waba.request, pendingUntil) } : {}),
   };
   const event = shareEvent(statusEvent(status), business.businessId, next, waba.status);
   const conclusions: Conclusion[] = [];

@@ -258,6 +258,21 @@ describe("a revocation", () => {
     expect(flows.deletes().map(({ path }) => path.split("/").at(-1))).toEqual([allocationId]);
   });
 
+  test("of a partner switch takes no re-share along when it is looked at once more after the 1st", async () => {
+    const flows = await flowsOf();
+    await flows.changeWaba({ primaryFundingId: strangerFunding, partnerSwitch: true });
+    await flows.deliver(flows.share({ partnerSwitch: true }));
+    await flows.live(2 * hourMs);
+    expect((await flows.business()).wabas[flows.wabaId]?.status).toBe("pending");
+    await flows.deliver(flows.revoke());
+    await flows.live(hourMs);
+    await flows.deliver(flows.share({ partnerSwitch: true, reshareAfterRevocation: true }));
+    await flows.live(30 * 24 * hourMs);
+    expect(new Date(flows.now()).toISOString()).toContain("2026-07-10");
+    expect((await flows.business()).wabas[flows.wabaId]?.status).toBe("verified");
+    expect(flows.deletes()).toHaveLength(1);
+  });
+
   test("that is older than a re-share which came to nothing is carried out", async () => {
     const flows = await flowsOf();
     await flows.deliver(flows.share());

@@ -35,13 +35,13 @@ afterAll(async () => {
   await stack?.close();
 });
 
-describe("the token's breaker", () => {
-  beforeEach(async () => {
-    for (const pk of ["BREAKER#system-token", "QUOTA#graph"]) {
-      await client.send(new DeleteItemCommand({ TableName: stack.about.tables.state, Key: marshall({ pk }) }));
-    }
-  });
+beforeEach(async () => {
+  for (const pk of ["BREAKER#system-token", "QUOTA#graph"]) {
+    await client.send(new DeleteItemCommand({ TableName: stack.about.tables.state, Key: marshall({ pk }) }));
+  }
+});
 
+describe("the token's breaker", () => {
   /** One run, and what it did. */
   async function tend(token: "works" | "dead" | "unknown", { failsToFeed = false, now = Date.now() } = {}) {
     const did: string[] = [];
@@ -176,9 +176,7 @@ describe("when the system token dies", () => {
 
     await world({ value: mended, dead: false });
     const secrets = new SecretsManagerClient(localClient(stack.aws.endpoint));
-    await secrets.send(
-      new PutSecretValueCommand({ SecretId: stack.about.secrets.systemToken, SecretString: mended }),
-    );
+    await secrets.send(new PutSecretValueCommand({ SecretId: stack.about.secrets.systemToken, SecretString: mended }));
     secrets.destroy();
     await stack.aws.invoke("reconcile");
     expect(await states()).toEqual(["publish Enabled", "revoke Enabled", "share Enabled", "verify Enabled"]);
@@ -195,6 +193,10 @@ describe("when the system token dies", () => {
       )
       .toMatchObject(wanted);
     expect(await deadLetters()).toEqual([0, 0, 0]);
+    // Nor was any message given back, which would have cost it one of its receives.
+    const served = lines.filter((line) => line.includes('"message":"Message served"'));
+    expect(served.length).toBeGreaterThan(10);
+    expect(served.filter((line) => !line.includes('"acknowledged":true'))).toEqual([]);
     const announced = stack.aws.events().map(({ detailType }) => detailType);
     expect(announced).not.toContain("Command Blocked");
     expect(compareWithLedger(await observe(stack), stack.config.creditLineId)).toEqual([]);

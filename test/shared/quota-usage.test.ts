@@ -68,7 +68,12 @@ describe("what an answer tells of the budget", () => {
 });
 
 describe("a meter around the calls of one process", () => {
-  const ownRead = { method: "GET", path: `/${lineId}/owning_credit_allocation_configs`, query: {}, token: "t" } as const;
+  const ownRead = {
+    method: "GET",
+    path: `/${lineId}/owning_credit_allocation_configs`,
+    query: {},
+    token: "t",
+  } as const;
   const wabaRead = { method: "GET", path: `/${wabaId}`, query: { fields: "primary_funding_id" }, token: "t" } as const;
   const share: GraphRequest = {
     method: "POST",

@@ -162,7 +162,11 @@ describe("while the hour's calls are nearly used", () => {
         clockSkewMs: 2000,
         maxReceiveCount: 5,
       },
-      { type: "share", onCommand: () => Promise.reject(new LaterError("later", delayMs)), onContinuation: async () => {} },
+      {
+        type: "share",
+        onCommand: () => Promise.reject(new LaterError("later", delayMs)),
+        onContinuation: async () => {},
+      },
     );
     const commands = Array.from({ length: 50 }, () => sqsRecord(shareCommand("120000000000001")));
     expect(await failuresOf(handler, ...commands)).toEqual([]);
@@ -182,7 +186,9 @@ describe("while the hour's calls are nearly used", () => {
   test("one invocation goes ahead of a reading that is a minute old, and what it reads lets all others go", async () => {
     await putReading(0.85, minuteMs);
     useCalls(0.4);
-    const shares = await Promise.all(Array.from({ length: 6 }, async () => shareCommand((await meta.customer()).wabaId)));
+    const shares = await Promise.all(
+      Array.from({ length: 6 }, async () => shareCommand((await meta.customer()).wabaId)),
+    );
     const { calls } = await serve("share", shares[0]);
     expect(calls).toBeGreaterThan(0);
     expect((await quotaItem())?.["used"]).toBe(0.4);

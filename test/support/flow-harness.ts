@@ -47,6 +47,8 @@ type Meddling<Name extends keyof Graph> = (
   ...args: Parameters<Graph[Name]>
 ) => ReturnType<Graph[Name]>;
 
+type Meddlings = Map<string, ((...args: never[]) => unknown)[]>;
+
 /**
  * One customer's life in one process: the flows as they are deployed, the store on the stand-in of DynamoDB, the client on
  * the stand-in of Meta, one clock that only the test moves, and queues that deliver when the test says so. A message that
@@ -54,7 +56,9 @@ type Meddling<Name extends keyof Graph> = (
  */
 export async function startFlows(stack: QuietStack, { variants = {}, policy: changed = {} }: Settings = {}) {
   const clock = { now: Date.UTC(2026, 5, 10, 12) };
-  const now = () => clock.now;
+  function now(): number {
+    return clock.now;
+  }
   const meta = await startMeta(variants, now);
   const { businessId, wabaIds, token } = await meta.customer(2);
   const [wabaId = "", siblingId = ""] = wabaIds;
@@ -77,7 +81,7 @@ export async function startFlows(stack: QuietStack, { variants = {}, policy: cha
   const secrets: Record<string, string> = { system: systemToken, [businessTokenSecret]: token };
   const tokens = createTokens("system", async (name) => secrets[name] ?? "", now);
   const transport = createTransport({ baseUrl: meta.url, version: "v25.0", timeoutMs: 8000, now });
-  const meddlings = new Map<string, Meddling<keyof Graph>[]>();
+  const meddlings: Meddlings = new Map();
 
   const messages: Message[] = [];
   const deadLetters: { body: string; reason: string | undefined }[] = [];
@@ -219,7 +223,7 @@ export async function startFlows(stack: QuietStack, { variants = {}, policy: cha
     /** The next call of this kind is the meddling's; several are taken in turn. */
     meddle<Name extends keyof Graph>(name: Name, meddling: Meddling<Name>): void {
       const queued = meddlings.get(name) ?? [];
-      meddlings.set(name, [...queued, meddling as unknown as Meddling<keyof Graph>]);
+      meddlings.set(name, [...queued, meddling]);
     },
 
     async business(): Promise<Business> {
@@ -258,12 +262,12 @@ export async function startFlows(stack: QuietStack, { variants = {}, policy: cha
   };
 }
 
-export type Flows = Awaited<ReturnType<typeof startFlows>>;
-
-function meddledGraph(graph: Graph, meddlings: Map<string, Meddling<keyof Graph>[]>): Graph {
+function meddledGraph(graph: Graph, meddlings: Meddlings): Graph {
   const calls = Object.entries(graph).map(([name, real]) => {
     function call(...args: unknown[]): unknown {
-      const proceed = () => Reflect.apply(real, graph, args);
+      function proceed(): unknown {
+        return Reflect.apply(real, graph, args);
+      }
       const meddling = meddlings.get(name)?.shift();
       return meddling === undefined ? proceed() : Reflect.apply(meddling, undefined, [proceed, ...args]);
     }

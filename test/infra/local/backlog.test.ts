@@ -66,9 +66,7 @@ async function sendShares(wabaIds: string[]): Promise<void> {
 }
 
 async function messagesIn(queueUrl: string): Promise<number> {
-  const { Attributes } = await sqs.send(
-    new GetQueueAttributesCommand({ QueueUrl: queueUrl, AttributeNames: ["All"] }),
-  );
+  const { Attributes } = await sqs.send(new GetQueueAttributesCommand({ QueueUrl: queueUrl, AttributeNames: ["All"] }));
   const names = ["", "NotVisible", "Delayed"] as const;
   return names.reduce((sum, name) => sum + Number(Attributes?.[`ApproximateNumberOfMessages${name}`] ?? 0), 0);
 }

@@ -9,6 +9,7 @@ import {
   joinRevocation,
   markRevocation,
   mayDelete,
+  recordRecheck,
   recordRun,
   refuseRevoke,
 } from "../../../shared/domain/revoke.ts";
@@ -588,6 +589,10 @@ describe("a late answer (S7)", () => {
       "a re-share that followed it is under way",
       { wabas: { [wabaId]: sharingWaba({ request: shareRequest({ reshareAfterRevocation: true }) }) } },
     ],
+    [
+      "the line is just being shared with the business again",
+      { recordIntent: { ...intent({ epoch: 1 }), creditLineId: lineId, request: shareRequest() } },
+    ],
   ])("H7c: re-opens no revocation when %s: it is a finding, and a person's", (_title, overrides) => {
     const stored = revokedBusiness(overrides);
     const { business: next, events } = recordLateAnswer(stored, shareRequest(), answer, now);
@@ -607,6 +612,42 @@ describe("a late answer (S7)", () => {
     const wabas: Record<string, Waba> = { [wabaId]: verifiedWaba() };
     const { business: next, conclusions } = recordLateAnswer(business({ wabas }), shareRequest(), answer, now);
     expect([next.wabas, conclusions]).toEqual([wabas, []]);
+  });
+});
+
+describe("a partner switch that was revoked before it took effect (R6, H27c)", () => {
+  const firstOfJuly = Date.UTC(2026, 6, 1);
+  const fifthOfJuly = Date.UTC(2026, 6, 5);
+  const switching = revokedWaba({ status: "revoking", pendingUntil: firstOfJuly });
+  const { business: revoked } = recorded({}, revoking({ wabas: { [wabaId]: switching } }));
+  const live = recordReading({ allocationId: otherAllocationId });
+
+  test("is looked at once more on the 5th of the month it would have taken effect in", () => {
+    expect(revoked.revocation).toMatchObject({ state: "done", due: { nextAt: fifthOfJuly } });
+    expect(dueEntries(revoked)).toMatchObject([{ work: "revoke", commandId: "revoke-1" }]);
+    const { business: looked, events } = recordRecheck(revoked, estate(), false, fifthOfJuly);
+    expect(looked.revocation?.state).toBe("done");
+    expect([dueEntries(looked), events]).toEqual([[], []]);
+  });
+
+  test.each([
+    ["a record of ours lives", estate([live]), false],
+    ["a WABA is still funded by us", estate(), true],
+  ])("opens the revocation again when %s, and says so", (_title, seen, stillFunded) => {
+    const { business: next, events } = recordRecheck(revoked, seen, stillFunded, fifthOfJuly);
+    expect(next.revocation).toMatchObject({ state: "open", due: { nextAt: fifthOfJuly } });
+    expect(next.revocation).not.toHaveProperty("doneAt");
+    expect(events).toMatchObject([{ detailType: "Revocation Started", commandId: "revoke-1", reason: "late_record" }]);
+  });
+
+  test.each([
+    ["shared", verifiedWaba({ allocationId: otherAllocationId })],
+    ["being shared", sharingWaba()],
+  ])("H7c, I2d: takes no re-share along that is %s since", (_title, waba) => {
+    const reshared = { ...revoked, wabas: { [wabaId]: waba } };
+    const { business: next } = recordRecheck(reshared, estate([live]), true, fifthOfJuly);
+    expect(next.revocation?.state).toBe("done");
+    expect(next.revocation?.due).toBeUndefined();
   });
 });
 

@@ -1,0 +1,581 @@
+import type { Change as MetaChange, MetaModel } from "../../infra/local/meta/meta-model.ts";
+import { parseBody } from "../../shared/contracts/commands.ts";
+import type { Business, Intent, Waba } from "../../shared/domain/business.ts";
+import { dueEntries, isSharing } from "../../shared/domain/business.ts";
+import type { RecordedEvent } from "../../shared/domain/events.ts";
+import { businessSchema, commandSchema, eventSchema, keys, pointerSchema } from "../../shared/store/items.ts";
+import type { Coverage } from "./coverage.ts";
+import type { Engine, Invocation, MetaRead } from "./engine.ts";
+import type { History, Send } from "./history.ts";
+import { clockSkewMs, settleWindowMs } from "./history.ts";
+import type { MemoryTable, TableChange } from "./memory-store.ts";
+import type { SentChange } from "./meta-transport.ts";
+import type { Message } from "./room.ts";
+
+export type Violation = { invariant: string; message: string };
+
+/** An intent as it was written, and the POST that went under it. */
+type KnownIntent = {
+  id: string;
+  call: "E2" | "E4" | "E5";
+  target: string;
+  businessId: string;
+  epoch: number;
+  invocation: Invocation | undefined;
+  sentAt?: number;
+};
+
+/** A POST or DELETE by its number in Meta's ledger. */
+type KnownCall = { name: string; subject: string; intent?: KnownIntent; deleteEpoch?: number; businessId?: string };
+
+/** What the judge looks at when it looks around. */
+export type JudgedRoom = {
+  table: MemoryTable;
+  meta: MetaModel;
+  messages: Message[];
+  bus: RecordedEvent[];
+  audit: ReadonlySet<string>;
+  logged: unknown[];
+  stream: TableChange[];
+};
+
+export type Judge = ReturnType<typeof createJudge>;
+
+/**
+ * Watches over the invariants of design.md §7: some at the moment they could break, the others when all is quiet, by Meta's
+ * ledger and the events. The first violation ends the history.
+ */
+export function createJudge(history: History, engine: Engine, coverage: Coverage) {
+  const intents = new Map<string, KnownIntent>();
+  const calls = new Map<number, KnownCall>();
+  const pending = new Map<SentChange, KnownCall>();
+  const accepted: Send[] = [];
+  const done: { businessId: string; epoch: number; at: number }[] = [];
+  const announced = new Map<string, RecordedEvent>();
+  const lastWriter = new Map<string, Invocation | undefined>();
+  let lastBusinessChange: TableChange | undefined;
+  let violation: Violation | undefined;
+  let room: JudgedRoom | undefined;
+
+  /** Promised while A1 to A5 hold; a history that breaks one is not judged by it. */
+  function breachable(invariant: string, message: string): void {
+    if (history.breach === undefined) broken(invariant, message);
+  }
+
+  function broken(invariant: string, message: string): void {
+    if (violation !== undefined) return;
+    violation = { invariant, message };
+    engine.say("JUDGE", `${invariant}: ${message}`);
+  }
+
+  function theRoom(): JudgedRoom {
+    if (room === undefined) throw new Error("The judge has no room to judge");
+    return room;
+  }
+
+  // --- what is written
+
+  function onWrite(change: TableChange, invocation: Invocation | undefined): void {
+    const { before, after } = change;
+    if (after.command !== undefined) judgeRefusal(change);
+    const { business } = after;
+    if (business === undefined) return;
+    const old = before?.business;
+    engine.say(invocation?.process ?? "table", `writes ${summaryOf(business)}`);
+    lastBusinessChange = change;
+    noteIntents(old, business, invocation);
+    for (const [wabaId, waba] of Object.entries(business.wabas)) {
+      const known = old?.wabas[wabaId];
+      if (known === waba) continue;
+      coverage.statuses[waba.status] = (coverage.statuses[waba.status] ?? 0) + 1;
+      if (known?.status !== waba.status) {
+        const step = `${known?.status ?? "none"} → ${waba.status}`;
+        coverage.transitions[step] = (coverage.transitions[step] ?? 0) + 1;
+      }
+      judgeVerified(wabaId, known, waba, old, invocation);
+      judgeAdopted(wabaId, known, waba, old, invocation);
+    }
+    judgeDue(change);
+    if (old?.revocation?.state === "open" && isOver(business)) judgeDone(old, business, invocation);
+    lastWriter.set(business.businessId, invocation);
+  }
+
+  function isOver({ revocation }: Business): boolean {
+    return revocation?.state === "done" || revocation?.state === "nothing";
+  }
+
+  function noteIntents(old: Business | undefined, business: Business, invocation: Invocation | undefined): void {
+    const { businessId } = business;
+    for (const [wabaId, waba] of Object.entries(business.wabas)) {
+      const before = old?.wabas[wabaId]?.intent;
+      if (waba.intent === undefined || waba.intent.id === before?.id) continue;
+      const call = waba.status === "allocated" ? "E5" : "E2";
+      note(waba.intent, before, call, wabaId);
+    }
+    const { recordIntent } = business;
+    if (recordIntent !== undefined && recordIntent.id !== old?.recordIntent?.id) {
+      note(recordIntent, old?.recordIntent, "E4", businessId);
+    }
+
+    function note({ id, epoch }: Intent, before: Intent | undefined, call: "E2" | "E4" | "E5", target: string): void {
+      intents.set(id, { id, call, target, businessId, epoch, invocation });
+      if (before === undefined || before.epoch !== epoch) return;
+      if (!hasTwoAbsences(before, businessId, invocation)) {
+        broken("I1a", `a further intent for ${call} of ${target}, though the earlier one was not found absent twice`);
+      }
+    }
+  }
+
+  /** Two looks at E8, the later begun after the window of the earlier intent, by whom now writes anew. */
+  function hasTwoAbsences(before: Intent, businessId: string, invocation: Invocation | undefined): boolean {
+    const windowEnd = before.sendDeadline + settleWindowMs;
+    const later = invocation?.metaReads.find(
+      ({ name, id, sentAt, isOk }) => name === "E8" && id === businessId && isOk && sentAt > windowEnd,
+    );
+    if (later === undefined) return false;
+    return theRoom().meta.calls.some(
+      (call) =>
+        call.name === "E8" &&
+        call.query["receiving_business_id"] === businessId &&
+        call.status === 200 &&
+        call.time >= before.madeAt &&
+        call.time < later.sentAt,
+    );
+  }
+
+  /** I9. A settle may be a minute late, since it does not see its siblings. */
+  function judgeDue({ after }: TableChange): void {
+    const { business, dueAt } = after;
+    if (business === undefined) return;
+    const { epoch, revocation, recordIntent } = business;
+    const unsettled: (number | undefined)[] = [];
+    for (const waba of Object.values(business.wabas)) {
+      const isAllocating = recordIntent?.epoch === epoch && recordIntent.request.wabaId === waba.request.wabaId;
+      if (isSharing(waba) && waba.intent !== undefined && !isAllocating) unsettled.push(waba.due?.nextAt);
+    }
+    for (const { due } of Object.values(business.waiting)) unsettled.push(due.nextAt);
+    if (revocation?.state === "open") unsettled.push(revocation.due?.nextAt);
+    if (recordIntent !== undefined && recordIntent.epoch === epoch) unsettled.push(recordIntent.due?.nextAt);
+    for (const nextAt of unsettled) {
+      if (nextAt === undefined) return broken("I9", `an unsettled entry of ${business.businessId} has no due time`);
+      if (dueAt === undefined || dueAt > nextAt + 60_000) {
+        return broken("I9", `the item of ${business.businessId} is due at ${dueAt}, its entry at ${nextAt}`);
+      }
+    }
+  }
+
+  function judgeVerified(
+    wabaId: string,
+    known: Waba | undefined,
+    waba: Waba,
+    old: Business | undefined,
+    invocation: Invocation | undefined,
+  ): void {
+    if (waba.status !== "verified") return;
+    if (known?.status === "verified" && known.evidence?.verifiedAt === waba.evidence?.verifiedAt) return;
+    const loaded = old === undefined ? undefined : invocation?.loads.get(old.businessId);
+    if (old === undefined || invocation === undefined || loaded?.version !== old.version) {
+      return broken("I4", `${wabaId} became verified by a version that was not loaded`);
+    }
+    const reads = invocation.metaReads.filter(({ sentAt, isOk }) => isOk && sentAt >= loaded.at);
+    const record = merged(reads.filter(({ name, id }) => name === "E6" && id === waba.allocationId));
+    const funding = merged(reads.filter(({ name, id }) => (name === "E7" || name === "E3") && id === wabaId));
+    const credential = idOf(record["receiving_credential"]);
+    const isProven =
+      record["request_status"] === undefined &&
+      idOf(record["receiving_business"]) === old.businessId &&
+      credential !== undefined &&
+      credential !== "" &&
+      credential === funding["primary_funding_id"];
+    if (!isProven) broken("I4", `${wabaId} became verified without E6 and E7 that say so, read after the load`);
+  }
+
+  /** I10, where it costs money: a share believed without a POST of its own. */
+  function judgeAdopted(
+    wabaId: string,
+    known: Waba | undefined,
+    waba: Waba,
+    old: Business | undefined,
+    invocation: Invocation | undefined,
+  ): void {
+    if (waba.status !== "shared" || known?.status === "shared" || invocation === undefined) return;
+    const isOwn = [...intents.values()].some(
+      (intent) => intent.invocation === invocation && intent.target === wabaId && intent.sentAt !== undefined,
+    );
+    if (isOwn || old === undefined || lastWriter.get(old.businessId) === invocation) return;
+    const funding = invocation.metaReads.filter(
+      ({ name, id, isOk }) => (name === "E7" || name === "E3") && id === wabaId && isOk,
+    );
+    if (!funding.some(({ sentAt }) => sentAt >= old.changedAt)) {
+      broken("I10", `${wabaId} became shared by a reading older than the state it changes`);
+    }
+  }
+
+  /** I11: only the refusal is in the write, nothing else that could change the WABA. */
+  function judgeRefusal({ after }: TableChange): void {
+    const { command, transition } = after;
+    const change = lastBusinessChange;
+    if (command?.outcome !== "refused" || command.wabaId === undefined) return;
+    if (transition === undefined || change?.after.transition?.id !== transition.id) return;
+    const before = change.before?.business?.wabas[command.wabaId];
+    const now = change.after.business?.wabas[command.wabaId];
+    if (before === undefined || (isSharing(before) && before.intent === undefined)) return;
+    // The commands a new share displaces are refused in its own write.
+    if (now?.intent !== undefined && now.intent.id !== before.intent?.id) return;
+    if (change.after.transition?.events.some(({ detailType }) => detailType === "Share Accepted")) return;
+    if (now?.request.commandId !== before.request.commandId && isSharing(now)) return;
+    if (now?.status !== before.status || now.allocationId !== before.allocationId) {
+      broken("I11", `the refusal of ${command.commandId} changed ${command.wabaId} from ${before.status} to ${now?.status}`);
+    }
+  }
+
+  /** I2a: R4 and R5 by what Meta was asked and answered. */
+  function judgeDone(old: Business, business: Business, invocation: Invocation | undefined): void {
+    const { businessId } = business;
+    const epoch = old.revocation?.epoch ?? 0;
+    done.push({ businessId, epoch, at: engine.now() });
+    const reads = invocation?.metaReads.filter(({ isOk }) => isOk) ?? [];
+    const listed = reads.filter(({ name, id }) => name === "E8" && id === businessId);
+    const freshAt = startOfLastList(listed);
+    if (freshAt === undefined) return broken("I2a", `the revocation of ${businessId} is done without a list`);
+    const open = [old.recordIntent, ...Object.values(old.wabas).map(({ intent }) => intent)];
+    for (const intent of open) {
+      if (intent !== undefined && intent.epoch < epoch && freshAt <= intent.sendDeadline + settleWindowMs) {
+        return broken("I2a", `the revocation of ${businessId} is done, though a POST of ${intent.id} may still land`);
+      }
+    }
+    for (const [recordId, record] of Object.entries(business.records)) {
+      if (record.foreign === true) continue;
+      const deletes = [...calls].filter(([, call]) => call.name === "E9" && call.subject === recordId);
+      const lastNumber = deletes.at(-1)?.[0];
+      const ledger = theRoom().meta.calls;
+      const deletedAt = lastNumber === undefined ? undefined : ledger[lastNumber - 1]?.time;
+      if (deletedAt === undefined) return broken("I2a", `done without a DELETE of ${recordId}`);
+      const isConfirmed = ledger.some(
+        (call) => call.name === "E6" && call.path === `/${recordId}` && call.time >= deletedAt && call.status !== undefined,
+      );
+      if (!isConfirmed) return broken("I2a", `done without a look at ${recordId} after its DELETE`);
+    }
+    const freshReads = listed.filter(({ sentAt }) => sentAt >= freshAt);
+    for (const id of freshReads.flatMap(({ body }) => liveIdsOf(body))) {
+      const record = business.records[id];
+      const isDead = [...calls.values()].some((call) => call.name === "E9" && call.subject === id && call.deleteEpoch === epoch);
+      if (record?.foreign !== true && !isDead) {
+        return broken("I2a", `the revocation of ${businessId} is done, though its last list shows ${id}`);
+      }
+    }
+    const listedAfter = invocation?.deletedAt ?? 0;
+    if (freshAt < listedAfter) broken("I2a", `the last list of ${businessId} is older than the last DELETE`);
+  }
+
+  // --- what is sent to Meta
+
+  function onSent(sent: SentChange): void {
+    const { name, subject, invocation } = sent;
+    engine.say(invocation.process, `SENDS ${name} ${subject}`);
+    coverage.sent[name] = (coverage.sent[name] ?? 0) + 1;
+    const known: KnownCall = { name, subject };
+    pending.set(sent, known);
+    if (name === "E2" || name === "E4" || name === "E5") {
+      const intent = [...intents.values()].find(
+        (one) =>
+          one.invocation === invocation && one.call === name && one.target === subject && one.sentAt === undefined,
+      );
+      if (intent === undefined) return broken("I1a", `${name} of ${subject} is sent without an intent of its sender's own`);
+      intent.sentAt = engine.now();
+      known.intent = intent;
+      known.businessId = intent.businessId;
+      return;
+    }
+    if (name !== "E9") return;
+    invocation.deletedAt = engine.now();
+    const named = invocation.metaReads.filter((read) => read.name === "E6" && read.id === subject && read.isOk);
+    const businessId = idOf(merged(named)["receiving_business"]);
+    const loaded = businessId === undefined ? undefined : invocation.loads.get(businessId);
+    if (businessId === undefined || loaded === undefined) {
+      return broken("I5", `a DELETE of ${subject} is sent, though its business was not read in the run or is another`);
+    }
+    known.businessId = businessId;
+    known.deleteEpoch = loaded.epoch;
+  }
+
+  function onReceived(sent: SentChange, callNumber: number): void {
+    const known = pending.get(sent);
+    if (known !== undefined) calls.set(callNumber, known);
+  }
+
+  // --- commands and messages
+
+  function onAcknowledged(message: Message): void {
+    const commandId = commandIdOf(message.body);
+    if (commandId === undefined || message.body.includes('"continue"')) return;
+    if (!isKept(message)) broken("I3", `${message.key} is deleted, and ${commandId} is nowhere`);
+  }
+
+  /** Where an accepted command is: a queue, the dead letters, an entry of an item, or the recorded outcomes. */
+  function isKept(message: { body: string; work: Message["work"] }): boolean {
+    const { messages, table } = theRoom();
+    const { body } = message;
+    if (messages.some((one) => one.place !== "gone" && one.body === body)) return true;
+    if (outcomeOf(message) !== undefined) return true;
+    const commandId = commandIdOf(body) ?? "";
+    for (const { business, pointer } of table.items.values()) {
+      if (pointer?.pendingRevoke?.requests.some((request) => request.commandId === commandId) === true) return true;
+      if (business === undefined) continue;
+      if (dueEntries(business).some((entry) => entry.commandId === commandId)) return true;
+      if (business.revocation?.joined.some((request) => request.commandId === commandId) === true) return true;
+    }
+    return false;
+  }
+
+  /** The row that says what became of this very content. */
+  function outcomeOf({ body, work }: { body: string; work: Message["work"] }) {
+    const { table } = theRoom();
+    const parsed = parseBody(work, body, { sentAt: Infinity, clockSkewMs });
+    const hash = parsed.kind === "command" ? parsed.request.hash : parsed.kind === "invalid" ? parsed.hash : "";
+    // Which bodies are invalid also depends on when they were sent: then the row stands under the hash of the body.
+    const asInvalid = parseBody(work, body, { sentAt: -Infinity, clockSkewMs });
+    const rejectedHash = asInvalid.kind === "invalid" ? asInvalid.hash : hash;
+    const own = parsed.kind === "command" ? table.get(keys.command(parsed.request.commandId))?.command : undefined;
+    if (own?.outcome !== undefined && own.hash === hash) return own;
+    for (const one of [hash, rejectedHash]) {
+      const row = table.get(keys.command(`sha256:${one}`))?.command;
+      if (row?.outcome !== undefined) return row;
+    }
+    return undefined;
+  }
+
+  /** I8: a body that can never be read goes to the dead letters at once, whatever its neighbours do. */
+  function onServed(invocation: Invocation, batch: Message[], failed: string[]): void {
+    if (invocation.faults > 0) return;
+    for (const { key, work, body } of batch) {
+      const parsed = parseBody(work, body, { sentAt: Infinity, clockSkewMs });
+      if (parsed.kind === "invalid" && failed.includes(key)) broken("I8", `the unreadable ${key} was given back`);
+    }
+  }
+
+  function onEvent(event: RecordedEvent): void {
+    coverage.events[event.detailType] = (coverage.events[event.detailType] ?? 0) + 1;
+    const known = announced.get(event.eventId);
+    if (known !== undefined && canonical(known) !== canonical(event)) {
+      broken("I3", `two different events are announced under ${event.eventId}`);
+    }
+    announced.set(event.eventId, event);
+  }
+
+  // --- when all is quiet
+
+  function judgeEnd(): void {
+    const { meta, table, stream, audit } = theRoom();
+    judgeEffects(meta);
+    judgeRevoked(meta);
+    for (const send of accepted) judgeAnswered(send);
+    for (const { after } of stream) {
+      const { transition } = after;
+      if (transition === undefined) continue;
+      if (!audit.has(transition.id)) broken("I3", `the change ${transition.id} of ${after.pk} is not audited`);
+      for (const { eventId, detailType } of transition.events) {
+        if (!announced.has(eventId)) broken("I3", `${detailType} (${eventId}) was recorded and never announced`);
+      }
+    }
+    for (const item of table.items.values()) judgeItem(item);
+    judgeSecrets();
+  }
+
+  /** I1b: per target and epoch one POST takes effect. */
+  function judgeEffects(meta: MetaModel): void {
+    const effects = new Map<string, MetaChange[]>();
+    const counted = new Set<number>();
+    for (const change of meta.changes) {
+      const { callNumber, kind } = change;
+      const intent = callNumber === undefined ? undefined : calls.get(callNumber)?.intent;
+      if (callNumber === undefined || intent === undefined || counted.has(callNumber)) continue;
+      if (kind !== "allocation_created" && kind !== "allocation_revived" && kind !== "waba_attached") continue;
+      counted.add(callNumber);
+      const key = `${intent.call === "E4" ? "business" : "WABA"} ${intent.target} in epoch ${intent.epoch}`;
+      const earlier = effects.get(key) ?? [];
+      const previous = earlier.at(-1);
+      effects.set(key, [...earlier, change]);
+      if (previous === undefined) continue;
+      // What hands took away in between, we may give again (A7).
+      const byHand = meta.changes.some(
+        (other) =>
+          other.callNumber === undefined &&
+          other.time >= previous.time &&
+          other.time <= change.time &&
+          (other.businessId === intent.businessId || other.wabaId === intent.target),
+      );
+      if (!byHand) breachable("I1b", `two POSTs took effect for the ${key} (calls ${previous.callNumber} and ${callNumber})`);
+    }
+  }
+
+  /** I2b and I2d, from the lives of the records. */
+  function judgeRevoked(meta: MetaModel): void {
+    for (const begun of meta.changes) {
+      if (begun.kind !== "allocation_created" && begun.kind !== "allocation_revived") continue;
+      const intent = begun.callNumber === undefined ? undefined : calls.get(begun.callNumber)?.intent;
+      if (intent === undefined) continue;
+      const ended = meta.changes.find(
+        ({ kind, allocationId, n }) => kind === "allocation_deleted" && allocationId === begun.allocationId && n > begun.n,
+      );
+      for (const { businessId, epoch, at } of done) {
+        if (businessId !== intent.businessId || intent.epoch >= epoch) continue;
+        if (ended === undefined || ended.time > at) {
+          breachable("I2b", `${begun.allocationId} of epoch ${intent.epoch} is live after ${businessId} was revoked in epoch ${epoch}`);
+        }
+      }
+      const killer = ended?.callNumber === undefined ? undefined : calls.get(ended.callNumber);
+      if (killer?.deleteEpoch !== undefined && intent.epoch >= killer.deleteEpoch) {
+        breachable("I2d", `the DELETE of epoch ${killer.deleteEpoch} took ${begun.allocationId}, which was shared after it`);
+      }
+    }
+  }
+
+  function judgeAnswered(send: Send): void {
+    const { body, work } = send;
+    const row = outcomeOf({ body, work });
+    if (row === undefined) {
+      if (!isKept({ body, work })) return broken("I3", `${send.id} is nowhere: ${body}`);
+      if (!isLeftToPerson(commandIdOf(body))) {
+        breachable("I3", `${send.id} has no outcome though all is quiet, and nobody was told: ${body}`);
+      }
+      return;
+    }
+    coverage.outcomes[`${row.outcome} ${row.reason ?? ""}`] = (coverage.outcomes[`${row.outcome} ${row.reason ?? ""}`] ?? 0) + 1;
+    if (row.event === undefined || !announced.has(row.event.eventId)) {
+      broken("I3", `the outcome ${row.outcome} of ${send.id} was never announced`);
+    }
+  }
+
+  /** What a command waits for was announced, to it or about the business it waits for. */
+  function isLeftToPerson(commandId: string | undefined): boolean {
+    const events = [...announced.values()];
+    if (events.some((event) => event.commandId === commandId && askForHelp.has(event.detailType))) return true;
+    for (const { business } of theRoom().table.items.values()) {
+      if (business === undefined) continue;
+      const { revocation, waiting } = business;
+      const waits =
+        Object.values(waiting).some(({ request }) => request.commandId === commandId) ||
+        revocation?.request.commandId === commandId ||
+        revocation?.joined.some((request) => request.commandId === commandId) === true ||
+        Object.values(business.wabas).some(({ due }) => due?.request.commandId === commandId);
+      if (waits && events.some((event) => event.businessId === business.businessId && askForHelp.has(event.detailType))) {
+        return true;
+      }
+    }
+    return theRoom().messages.some(({ place, body }) => place === "dead letters" && commandIdOf(body) === commandId);
+  }
+
+  /** What the table holds is what the product can read back, nothing more and nothing less. */
+  function judgeItem({ pk, business, pointer, command }: { pk: string } & Partial<Record<string, unknown>>): void {
+    for (const [schema, value] of [
+      [businessSchema, business],
+      [pointerSchema, pointer],
+      [commandSchema, command],
+    ] as const) {
+      if (value === undefined) continue;
+      const parsed = schema.safeParse(value);
+      if (!parsed.success) return broken("schema", `${pk} cannot be read back: ${parsed.error.message.slice(0, 200)}`);
+      if (canonical(parsed.data) !== canonical(value)) broken("schema", `${pk} loses a part of itself when it is read back`);
+    }
+  }
+
+  function judgeSecrets(): void {
+    const { table, bus, messages, logged } = theRoom();
+    const places = { table: [...table.items.values()], bus, messages, logged };
+    for (const [place, value] of Object.entries(places)) {
+      if (JSON.stringify(value).includes("EAAcanary")) broken("I7", `a token stands in the ${place}`);
+    }
+    for (const call of theRoom().meta.calls) {
+      if (call.violation !== undefined) broken("I7", `${call.path}: ${call.violation}`);
+    }
+    for (const event of bus) if (!eventSchema.safeParse(event).success) broken("schema", `${event.detailType} is malformed`);
+  }
+
+  return {
+    onWrite,
+    onSent,
+    onReceived,
+    onAcknowledged,
+    onServed,
+    onEvent,
+    judgeEnd,
+    onAccepted: (send: Send) => void accepted.push(send),
+    onLoad(invocation: Invocation, answer: unknown) {
+      const business = answer as Business | undefined;
+      if (business === undefined) return;
+      const { businessId, version, epoch } = business;
+      invocation.loads.set(businessId, { version, epoch, at: engine.now() });
+    },
+    attach(next: JudgedRoom) {
+      room = next;
+    },
+    violation: () => violation,
+  };
+}
+
+const askForHelp: ReadonlySet<string> = new Set([
+  "Share In Doubt",
+  "Revocation Incomplete",
+  "Command Blocked",
+  "Drift Found",
+]);
+
+function startOfLastList(listed: MetaRead[]): number | undefined {
+  let index = listed.length - 1;
+  while (index > 0 && hasNext(listed[index - 1]?.body)) index -= 1;
+  return listed[index]?.sentAt;
+}
+
+function hasNext(body: unknown): boolean {
+  const { paging } = recordOf(body);
+  return recordOf(paging)["next"] !== undefined;
+}
+
+function liveIdsOf(body: unknown): string[] {
+  const { data } = recordOf(body);
+  const items = Array.isArray(data) ? data.map(recordOf) : [recordOf(body)];
+  return items.filter((item) => item["request_status"] !== "DELETED").flatMap((item) => idOf(item) ?? []);
+}
+
+function merged(reads: MetaRead[]): Record<string, unknown> {
+  return Object.assign({}, ...reads.map(({ body }) => recordOf(body)));
+}
+
+function idOf(value: unknown): string | undefined {
+  const { id } = recordOf(value);
+  return typeof id === "string" ? id : undefined;
+}
+
+function recordOf(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null ? { ...value } : {};
+}
+
+function commandIdOf(body: string): string | undefined {
+  return /"commandId":"([^"]+)"/.exec(body)?.[1];
+}
+
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_key, one: unknown) =>
+    typeof one === "object" && one !== null && !Array.isArray(one)
+      ? Object.fromEntries(Object.entries(one).toSorted(([a], [b]) => (a < b ? -1 : 1)))
+      : one,
+  );
+}
+
+function summaryOf(business: Business): string {
+  const { businessId, version, epoch, revocation, recordIntent } = business;
+  const wabas = Object.entries(business.wabas).map(
+    ([wabaId, { status, intent, due }]) =>
+      `${wabaId} ${status}${intent === undefined ? "" : ` (intent ${intent.id}, attempt ${intent.attempt})`}${due === undefined ? "" : ` due ${due.request.commandId}/${due.looks}`}`,
+  );
+  const records = Object.entries(business.records).map(([id, { state, epoch: of }]) => `${id} ${state}/${of}`);
+  return [
+    `${businessId} v${version} epoch ${epoch}`,
+    ...(revocation === undefined ? [] : [`revocation ${revocation.state} ${revocation.openReason ?? ""}`]),
+    ...(recordIntent === undefined ? [] : [`E4 intent ${recordIntent.id}`]),
+    ...wabas,
+    ...records,
+    ...Object.entries(business.waiting).map(([wabaId, { request }]) => `${wabaId} waits: ${request.commandId}`),
+  ].join("; ");
+}

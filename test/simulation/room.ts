@@ -1,0 +1,661 @@
+import { marshall } from "@aws-sdk/util-dynamodb";
+import type { Context, DynamoDBBatchResponse, DynamoDBStreamEvent, SQSBatchResponse, SQSRecord } from "aws-lambda";
+import { publishTransitions } from "../../functions/publish/publish-transitions.ts";
+import { dueSweep } from "../../functions/reconcile/due-sweep.ts";
+import { tendTokenBreaker } from "../../functions/reconcile/token-breaker.ts";
+import { revokeFlow } from "../../functions/revoke/revoke-allocations.ts";
+import { shareFlow } from "../../functions/share/share-allocation.ts";
+import { verifyFlow } from "../../functions/verify/verify-funding.ts";
+import type { MetaModel } from "../../infra/local/meta/meta-model.ts";
+import {
+  attachmentsOf,
+  attachWaba,
+  createMetaModel,
+  foreignFundingId,
+  liveAllocations,
+  shareWithBusiness,
+  upsertWorld,
+} from "../../infra/local/meta/meta-model.ts";
+import { deleteAllocation } from "../../infra/local/meta/meta-model.ts";
+import { parseVariants } from "../../infra/local/meta/meta-variants.ts";
+import type { Waba, World } from "../../infra/local/meta/meta-world.ts";
+import type { CommandDeps } from "../../shared/command-deps.ts";
+import type { RecordedEvent } from "../../shared/domain/events.ts";
+import type { EventBus } from "../../shared/event-bus.ts";
+import { createGraph } from "../../shared/graph/client.ts";
+import { checkSystemToken, watchTokenSource } from "../../shared/graph/system-token.ts";
+import { createTokens } from "../../shared/graph/tokens.ts";
+import { createUsageMeter } from "../../shared/graph/usage.ts";
+import type { Logger } from "../../shared/logging.ts";
+import { queueHandler } from "../../shared/queue-handler.ts";
+import { delayMsMax, type Queues } from "../../shared/queues.ts";
+import { createQuota } from "../../shared/quota.ts";
+import type { AuditStore } from "../../shared/store/audit-store.ts";
+import type { StateStore } from "../../shared/store/state-store.ts";
+import type { Engine, Invocation, Process } from "./engine.ts";
+import { readFaults, writeFaults } from "./engine.ts";
+import type { Hand, History, Work } from "./history.ts";
+import { clockSkewMs, creditLineId, partnerBusinessId, secretPrefix, settleWindowMs } from "./history.ts";
+import type { Judge } from "./judge.ts";
+import {
+  createMemoryDueIndex,
+  createMemoryStore,
+  createMemoryTable,
+  type TableChange,
+} from "./memory-store.ts";
+import { createMetaTransport, type MetaWires } from "./meta-transport.ts";
+import { randomOf } from "./random.ts";
+
+export type Message = {
+  /** Where it comes from: the same in every run of the history. */
+  key: string;
+  work: Work;
+  body: string;
+  attributes: SQSRecord["messageAttributes"];
+  sentAt: number;
+  receiveCount: number;
+  /** Raised by each receive: only the latest one makes the message visible again. */
+  receipt: number;
+  place: "queue" | "dead letters" | "gone";
+  /** Of a dead letter that we put there. */
+  reason?: string;
+};
+
+const timeoutMs = { share: 30_000, verify: 60_000, revoke: 60_000, publish: 60_000, reconcile: 60_000 } as const;
+const batchSize = { share: 1, verify: 10, revoke: 1 } as const;
+const concurrencyMax = 5;
+const maxReceiveCount = 5;
+const sweepEveryMs = 5 * 60_000;
+const works = ["share", "verify", "revoke"] as const;
+const flows = { share: shareFlow, verify: verifyFlow, revoke: revokeFlow } as const;
+const stopAt = { share: 0.8, verify: 0.9, revoke: undefined } as const;
+
+/** How often an effect goes wrong: seldom where there are many, often where there are few. */
+const probability: Record<string, number> = {
+  loadLimits: 0.001,
+  loadBreaker: 0.002,
+  loadBusiness: 0.002,
+  loadPointer: 0.002,
+  loadCommand: 0.002,
+  commit: 0.012,
+  settle: 0.04,
+  conclude: 0.015,
+  reject: 0.1,
+  block: 0.03,
+  claimOwner: 0.05,
+  savePendingRevoke: 0.1,
+  saveBlockedUntil: 0.08,
+  openBreaker: 0.08,
+  moveBreaker: 0.08,
+  copy: 0.02,
+  deadLetter: 0.1,
+  wake: 0.008,
+  "send events": 0.008,
+  audit: 0.008,
+  secret: 0.006,
+  "feed commands": 0.05,
+};
+
+/** Everything of one stage: table, stream, queues, bus, functions and their processes, and Meta. */
+export function createRoom(history: History, engine: Engine, judge: Judge) {
+  const { now, step } = engine;
+  const meta = createMeta(history);
+  const secrets = new Map<string, string>([["system", tokenOf("system", 0)]]);
+  for (const { secret } of history.customers) secrets.set(secret, tokenOf(secret, 0));
+  const messages: Message[] = [];
+  const bus: RecordedEvent[] = [];
+  const audit = new Set<string>();
+  const logged: unknown[] = [];
+  const table = createMemoryTable(onTableChange);
+  const dueIndex = createMemoryDueIndex(table);
+  const wires: MetaWires = { model: meta, throttledUntil: 0, onSent: judge.onSent, onReceived: judge.onReceived };
+  const ready: Record<Work, Message[]> = { share: [], verify: [], revoke: [] };
+  const idle: Record<Work, CommandProcess[]> = { share: [], verify: [], revoke: [] };
+  const running: Record<Work, number> = { share: 0, verify: 0, revoke: 0 };
+  const lineage = new Map<string, number>();
+  let writing: Invocation | undefined;
+  let feeding = true;
+
+  // --- table and stream
+
+  const stream: TableChange[] = [];
+  let published = 0;
+  let isPublishing = false;
+  let sweepAt = Infinity;
+
+  function onTableChange(change: TableChange): void {
+    judge.onWrite(change, writing);
+    const { after } = change;
+    if (after.transition !== undefined && after.transition.id !== change.before?.transition?.id) {
+      stream.push(change);
+      publishSoon();
+    }
+    if (after.dueAt !== undefined) sweepBy(after.dueAt);
+    if (after.breaker !== undefined && after.breaker.state !== "closed") sweepBy(now());
+  }
+
+  function storeOf(process: Process): StateStore {
+    return createMemoryStore(table, engine.newId, (operation, request) => {
+      const isRead = operation.startsWith("load");
+      const rate = probability[operation] ?? 0.02;
+      return step(process, operation, isRead ? readFaults : writeFaults, rate, () => {
+        writing = process.invocation;
+        const answer = request();
+        writing = undefined;
+        if (operation === "loadBusiness" && process.invocation !== undefined) {
+          judge.onLoad(process.invocation, answer);
+        }
+        return answer;
+      });
+    });
+  }
+
+  // --- queues
+
+  function put(work: Work, key: string, body: string, delayMs: number, attributes: Message["attributes"] = {}): void {
+    const count = (lineage.get(key) ?? 0) + 1;
+    lineage.set(key, count);
+    const name = count === 1 ? key : `${key}~${count}`;
+    const message: Message = {
+      key: name,
+      work,
+      body,
+      attributes,
+      sentAt: now(),
+      receiveCount: 0,
+      receipt: 0,
+      place: "queue",
+    };
+    messages.push(message);
+    const random = randomOf(`${history.seed} message ${name}`);
+    const delayed = Math.ceil(Math.min(Math.max(delayMs, 0), delayMsMax) / 1000) * 1000;
+    // No order is promised: most come at once, some overtake others by minutes.
+    const jitterMs = random.chance(0.1) ? random.span(1000, 120_000) : random.whole(1, 400);
+    show(message, now() + delayed + jitterMs);
+    // Delivered twice, though nothing went wrong.
+    if (now() < history.quietAt && random.chance(0.04 * history.faultRate)) {
+      const again = now() + delayed + jitterMs + random.span(1, 20_000);
+      engine.at(again, () => {
+        if (message.place === "dead letters") return;
+        engine.say(message.key, "is delivered once more");
+        ready[work].push(message);
+        feed(work);
+      });
+    }
+  }
+
+  function show(message: Message, at: number): void {
+    const { receipt, work } = message;
+    engine.at(at, () => {
+      if (message.place !== "queue" || message.receipt !== receipt) return;
+      ready[work].push(message);
+      feed(work);
+    });
+  }
+
+  function queuesOf(process: Process, own: Work | undefined): Queues {
+    function send(boundary: string, effect: () => void): Promise<void> {
+      return step(process, boundary, writeFaults, probability[boundary] ?? 0.01, effect);
+    }
+    return {
+      copy: (record, firstSentAt, delayMs) =>
+        send("copy", () => {
+          const firstSent = { stringValue: String(firstSentAt), dataType: "Number" as const, binaryListValues: [], stringListValues: [] };
+          if (own === undefined) throw new Error("No queue of its own");
+          put(own, `${rootOf(record.messageId)}+`, record.body, delayMs, { ...record.messageAttributes, firstSentAt: firstSent });
+        }),
+      deadLetter: (record, reason) =>
+        send("deadLetter", () => {
+          if (own === undefined) throw new Error("No queue of its own");
+          messages.push({
+            key: `${rootOf(record.messageId)}!`,
+            work: own,
+            body: record.body,
+            attributes: record.messageAttributes,
+            sentAt: now(),
+            receiveCount: 0,
+            receipt: 0,
+            place: "dead letters",
+            reason,
+          });
+        }),
+      wake: (continuation, delayMs) =>
+        send("wake", () => {
+          const { work, businessId = "", wabaId = "", commandId, looks } = continuation;
+          const key = `look:${work}:${wabaId === "" ? businessId : wabaId}:${commandId}:${looks}`;
+          put(work, key, JSON.stringify(continuation), delayMs);
+        }),
+    };
+  }
+
+  // --- functions
+
+  type CommandProcess = Process & { handler: (event: { Records: SQSRecord[] }, context: Context) => Promise<SQSBatchResponse> };
+
+  function createCommandProcess(work: Work): CommandProcess {
+    const process = engine.createProcess(work);
+    const caller = callerOf(process);
+    const meter = createUsageMeter({ ownIds: [partnerBusinessId, creditLineId], now });
+    const watch = watchTokenSource(caller.tokens.system);
+    const watched = { ...caller, transport: meter.meter(caller.transport), tokens: { ...caller.tokens, system: watch.source } };
+    const systemToken = { ...watch, check: (signal: AbortSignal) => checkSystemToken(watched, creditLineId, signal) };
+    const store = storeOf(process);
+    const deps: CommandDeps = {
+      store,
+      graph: createGraph(watched),
+      quota: createQuota({ store, now, stopAt: stopAt[work], meter, systemToken }),
+      queues: queuesOf(process, work),
+      events: eventsOf(process),
+      log: logOf(process),
+      now,
+      newId: engine.newId,
+      policy: {
+        partnerBusinessId,
+        creditLineId,
+        settleWindowMs,
+        clockSkewMs,
+        verifyGraceMs: [30_000, 120_000, 600_000, 3_600_000],
+        currencies: ["EUR", "USD", "GBP"],
+        ...history.policy,
+      },
+      graphTimeoutMs: 8000,
+      clockSkewMs,
+      maxReceiveCount,
+      businessTokenSecretPrefix: secretPrefix,
+    };
+    return Object.assign(process, { handler: queueHandler(deps, flows[work](deps)) });
+  }
+
+  function callerOf(process: Process) {
+    const tokens = createTokens(
+      "system",
+      (name) =>
+        step(process, "secret", readFaults, probability["secret"] ?? 0, () => {
+          const value = secrets.get(name);
+          if (value === undefined) throw new Error("ResourceNotFoundException");
+          return value;
+        }),
+      now,
+    );
+    return { transport: createMetaTransport(engine, history, process, wires), tokens, now };
+  }
+
+  function eventsOf(process: Process): EventBus {
+    return {
+      send: (events) =>
+        step(process, "send events", writeFaults, probability["send events"] ?? 0, () => {
+          for (const event of events) {
+            engine.say(process, `announces ${event.detailType} ${event.commandId ?? ""} ${event.reason ?? ""}`);
+            bus.push(event);
+            judge.onEvent(event);
+          }
+        }),
+    };
+  }
+
+  function logOf(process: Process): Logger {
+    function write(message: unknown, ...about: unknown[]): void {
+      if (history.seed % 16 === 0) logged.push(message, ...about);
+      engine.say(process, `log: ${String(message)} ${JSON.stringify(about[0] ?? {})}`);
+    }
+    const log = { createChild: () => log, appendKeys: (about: unknown) => void logged.push(about), debug: write, info: write, warn: write, error: write };
+    return log as unknown as Logger;
+  }
+
+  function feed(work: Work): void {
+    while (feeding && running[work] < concurrencyMax && ready[work].length > 0) {
+      const batch: Message[] = [];
+      while (batch.length < batchSize[work] && ready[work].length > 0) {
+        const message = ready[work].shift();
+        if (message === undefined || message.place === "dead letters" || batch.includes(message)) continue;
+        if (message.receiveCount >= maxReceiveCount && message.place === "queue") {
+          message.place = "dead letters";
+          engine.say(message.key, "goes to the dead letters");
+          continue;
+        }
+        batch.push(message);
+      }
+      if (batch.length > 0) start(work, batch);
+    }
+  }
+
+  function start(work: Work, batch: Message[]): void {
+    running[work] += 1;
+    const process = idle[work].pop() ?? createCommandProcess(work);
+    const receipts = batch.map((message) => {
+      message.receiveCount += 1;
+      message.receipt += 1;
+      // It comes back by itself unless it is deleted: six times the function's time-out later.
+      show(message, now() + 6 * timeoutMs[work]);
+      return message.receipt;
+    });
+    const endsAt = now() + timeoutMs[work];
+    const Records = batch.map(recordOf);
+    const [first] = batch;
+    let isOver = false;
+    function release(): void {
+      if (isOver) return;
+      isOver = true;
+      running[work] -= 1;
+      feed(work);
+    }
+    engine.invoke(process, `${work} ${first?.key ?? ""}`, timeoutMs[work], (invocation) => {
+      engine.say(process, `receives ${batch.map((message) => `${message.key} (${message.receiveCount})`).join(", ")}`);
+      const context = { getRemainingTimeInMillis: () => Math.max(0, endsAt - now()) } as Context;
+      process.handler({ Records }, context).then(
+        ({ batchItemFailures }) => finish(batchItemFailures.map((failure) => failure.itemIdentifier)),
+        (error: unknown) => finish(batch.map(({ key }) => key), error),
+      );
+
+      function finish(failed: string[], error?: unknown): void {
+        if (!process.isAlive || invocation.isOver) return;
+        invocation.isOver = true;
+        if (error !== undefined) engine.say(process, `throws ${String(error)}`);
+        judge.onServed(invocation, batch, failed);
+        if (isOver) return engine.say(process, "ends after its time-out: nobody listens");
+        for (const [index, message] of batch.entries()) {
+          if (failed.includes(message.key) || message.place !== "queue") continue;
+          // An older receipt still deletes the message.
+          if (receipts[index] === undefined) continue;
+          message.place = "gone";
+          judge.onAcknowledged(message);
+        }
+        idle[work].push(process);
+        release();
+      }
+
+      engine.at(endsAt, () => {
+        if (invocation.isOver) return;
+        // A process that is frozen when its time is over may wake later, and go on.
+        if (process.isAlive && now() >= process.frozenUntil) engine.kill(process);
+        release();
+      });
+    });
+    if (!process.isAlive) release();
+  }
+
+  // --- publish
+
+  function publishSoon(): void {
+    if (isPublishing || published >= stream.length) return;
+    isPublishing = true;
+    engine.at(now() + 150, publish);
+  }
+
+  function publish(): void {
+    const from = published;
+    const changes = stream.slice(from, from + 10);
+    const process = engine.createProcess("publish");
+    const event = { Records: changes.map((change, index) => streamRecordOf(change, from + index)) } as DynamoDBStreamEvent;
+    const deps = { events: eventsOf(process), audit: auditOf(process), log: logOf(process), now };
+    let isOver = false;
+    function end(answer: DynamoDBBatchResponse | undefined): void {
+      if (isOver) return;
+      isOver = true;
+      const failed = answer?.batchItemFailures[0]?.itemIdentifier;
+      published = answer === undefined ? from : failed === undefined ? from + changes.length : Number(failed);
+      engine.at(now() + (answer === undefined ? 1000 : 10), () => {
+        isPublishing = false;
+        publishSoon();
+      });
+    }
+    engine.invoke(process, `publish ${from}`, timeoutMs.publish, () => {
+      publishTransitions(event, deps).then(end, () => end(undefined));
+    });
+    // Whether it died or is frozen: the shard is tried again.
+    engine.at(now() + timeoutMs.publish, () => end(undefined));
+  }
+
+  function auditOf(process: Process): AuditStore {
+    return {
+      append: (transition) =>
+        step(process, "audit", writeFaults, probability["audit"] ?? 0, () => void audit.add(transition.transitionId)),
+      keepPoison: () => Promise.reject(new Error("A change of ours cannot be read")),
+    };
+  }
+
+  // --- the schedule
+
+  function sweepBy(dueAt: number): void {
+    const at = Math.ceil((Math.max(dueAt, now()) + 1 - history.startAt) / sweepEveryMs) * sweepEveryMs + history.startAt;
+    if (at >= sweepAt) return;
+    sweepAt = at;
+    engine.at(at, () => {
+      if (sweepAt !== at) return;
+      sweepAt = Infinity;
+      sweep();
+    });
+  }
+
+  function sweep(): void {
+    const process = engine.createProcess("reconcile");
+    const store = storeOf(process);
+    const log = logOf(process);
+    const caller = callerOf(process);
+    let isOver = false;
+    function end(): void {
+      if (isOver) return;
+      isOver = true;
+      const due = [...table.items.values()].map((item) => item.dueAt ?? Infinity);
+      const next = Math.min(...due);
+      if (next < Infinity) sweepBy(next);
+      const breaker = table.get("BREAKER#system-token")?.breaker;
+      if (breaker !== undefined && breaker.state !== "closed") sweepBy(now());
+    }
+    async function run(): Promise<void> {
+      const isWaiting = await tendTokenBreaker({
+        store,
+        checkToken: () => checkSystemToken(caller, creditLineId, new AbortController().signal),
+        feedCommands: (enabled) =>
+          step(process, "feed commands", writeFaults, probability["feed commands"] ?? 0, () => {
+            feeding = enabled;
+            if (enabled) for (const work of works) feed(work);
+          }),
+        report: () => {},
+        log,
+        now,
+      });
+      if (isWaiting) return;
+      await dueSweep({ store, dueIndex, queues: queuesOf(process, undefined), log, now, settleWindowMs, stopAt: { share: stopAt.share, verify: stopAt.verify } });
+    }
+    engine.invoke(process, `sweep ${now() - history.startAt}`, timeoutMs.reconcile, () => {
+      run().then(end, end);
+    });
+    engine.at(now() + timeoutMs.reconcile, () => {
+      if (!isOver && now() >= process.frozenUntil) engine.kill(process);
+      end();
+    });
+  }
+
+  // --- the world outside
+
+  function redrive(): void {
+    for (const message of messages.filter(({ place }) => place === "dead letters")) {
+      message.place = "gone";
+      engine.say(message.key, "is redriven");
+      const { reason: _reason, ...attributes } = message.attributes;
+      put(message.work, `${message.key.replace(/[~!].*$/, "")}^`, message.body, 0, attributes);
+    }
+  }
+
+  function lend(hand: Hand): void {
+    engine.say("by hand", JSON.stringify(hand));
+    switch (hand.kind) {
+      case "unshare":
+        return changeWaba(meta, hand.wabaId, { sharedWithPartner: false }, now());
+      case "share-back":
+        return changeWaba(meta, hand.wabaId, { sharedWithPartner: true }, now());
+      case "fund-elsewhere":
+        return changeWaba(meta, hand.wabaId, { primaryFundingId: `66${hand.wabaId.slice(2)}` }, now());
+      case "hand-share":
+        return shareByHand(meta, hand.wabaId, now());
+      case "hand-revoke":
+        for (const record of liveAllocations(meta, creditLineId, hand.businessId, now())) {
+          deleteAllocation(meta, record, { now: now() });
+        }
+        return undefined;
+      case "revive":
+        return reviveByHand(meta, hand.businessId, now());
+      case "rotate-token": {
+        const old = secrets.get(hand.secret) ?? "";
+        const next = `${old}n`;
+        const token = meta.tokens.get(old);
+        if (token === undefined) return undefined;
+        meta.tokens.set(next, { ...token, value: next, dead: false });
+        secrets.set(hand.secret, next);
+        engine.at(now() + hand.graceMs, () => void meta.tokens.set(old, { ...token, dead: true }));
+        return undefined;
+      }
+      case "kill-token": {
+        const value = secrets.get(hand.secret) ?? "";
+        const token = meta.tokens.get(value);
+        if (token === undefined || token.dead) return undefined;
+        meta.tokens.set(value, { ...token, dead: true });
+        engine.at(now() + hand.forMs, () => {
+          const next = `${value}r`;
+          meta.tokens.set(next, { ...token, value: next });
+          // A rotation meanwhile has repaired it already.
+          if (secrets.get(hand.secret) === value) secrets.set(hand.secret, next);
+        });
+        return undefined;
+      }
+      case "throttle":
+        wires.throttledUntil = Math.max(wires.throttledUntil, now() + hand.forMs);
+        return undefined;
+      case "revoke-access": {
+        const line = meta.lines.get(creditLineId);
+        if (line === undefined) return undefined;
+        meta.lines.set(creditLineId, { ...line, accessRevoked: true });
+        engine.at(now() + hand.forMs, () => void meta.lines.set(creditLineId, line));
+        return undefined;
+      }
+      case "redrive":
+        return redrive();
+      case "double-sweep":
+        sweep();
+        return sweep();
+    }
+  }
+
+  for (const send of history.sends) {
+    engine.at(send.at, () => {
+      engine.say("producer", `${send.id} ${send.body}`);
+      judge.onAccepted(send);
+      put(send.work, send.id, send.body, 0);
+    });
+  }
+  for (const hand of history.hands) engine.at(hand.at, () => lend(hand));
+  // A person goes through the dead letters once all is repaired, and again.
+  for (const afterMs of [3_600_000, 24 * 3_600_000, 72 * 3_600_000]) engine.at(history.quietAt + afterMs, redrive);
+
+  return { table, meta, messages, bus, audit, logged, secrets, stream, isPublished: () => published === stream.length };
+
+  function recordOf(message: Message): SQSRecord {
+    return {
+      messageId: message.key,
+      receiptHandle: message.key,
+      body: message.body,
+      attributes: {
+        ApproximateReceiveCount: String(message.receiveCount),
+        SentTimestamp: String(message.sentAt),
+        SenderId: "producer",
+        ApproximateFirstReceiveTimestamp: String(message.sentAt),
+      },
+      messageAttributes: message.attributes,
+      md5OfBody: "",
+      eventSource: "aws:sqs",
+      eventSourceARN: "arn:aws:sqs:us-east-1:000000000000:commands",
+      awsRegion: "us-east-1",
+    };
+  }
+}
+
+function rootOf(key: string): string {
+  return key.replace(/[+~!].*$/, "");
+}
+
+export function tokenOf(secret: string, generation: number): string {
+  return `EAAcanary${secret.replaceAll(/[^a-z0-9]/gi, "")}Generation${generation}`;
+}
+
+function createMeta(history: History): MetaModel {
+  const variants = parseVariants(history.variants);
+  if (!variants.success) throw new Error("The variants are not valid");
+  const world: World = {
+    partnerBusinessId,
+    appSecret: undefined,
+    businesses: [
+      { id: partnerBusinessId, name: "Partner" },
+      ...history.customers.map(({ businessId }) => ({ id: businessId, name: `Customer ${businessId}` })),
+    ],
+    lines: [{ id: creditLineId, ownerBusinessId: partnerBusinessId, legalEntityName: "Partner Ltd", accessRevoked: false }],
+    tokens: [
+      { value: tokenOf("system", 0), kind: "system", expiresAt: 0, dead: false, lacksPermission: false },
+      ...history.customers.map(({ secret, wabas }) => ({
+        value: tokenOf(secret, 0),
+        kind: "business" as const,
+        wabaIds: wabas.map(({ wabaId }) => wabaId),
+        expiresAt: 0,
+        dead: false,
+        lacksPermission: false,
+      })),
+    ],
+    wabas: history.customers.flatMap(({ businessId, wabas }) =>
+      wabas.map(
+        ({ wabaId, currency, foreignFundingId: primaryFundingId = null, partnerSwitch = false, visible }): Waba => ({
+          id: wabaId,
+          ownerBusinessId: businessId,
+          currency,
+          name: "Customer WABA",
+          sharedWithPartner: visible,
+          systemUserAssigned: true,
+          subscribed: false,
+          primaryFundingId,
+          partnerSwitch,
+        }),
+      ),
+    ),
+    allocations: [],
+  };
+  return createMetaModel(world, variants.data, history.startAt);
+}
+
+function emptyWorld(): World {
+  return { partnerBusinessId, appSecret: undefined, businesses: [], lines: [], tokens: [], wabas: [], allocations: [] };
+}
+
+function changeWaba(meta: MetaModel, wabaId: string, change: Partial<Waba>, now: number): void {
+  const waba = meta.wabas.get(wabaId);
+  if (waba !== undefined) upsertWorld(meta, { ...emptyWorld(), wabas: [{ ...waba, ...change }] }, now);
+}
+
+function shareByHand(meta: MetaModel, wabaId: string, now: number): void {
+  const waba = meta.wabas.get(wabaId);
+  if (waba === undefined || foreignFundingId(meta, waba, now) !== undefined) return;
+  if (attachmentsOf(meta, wabaId).some(({ to }) => to === undefined)) return;
+  const live = liveAllocations(meta, creditLineId, waba.ownerBusinessId, now).at(0);
+  attachWaba(meta, live ?? shareWithBusiness(meta, creditLineId, waba.ownerBusinessId, { now }), waba, { now });
+}
+
+function reviveByHand(meta: MetaModel, businessId: string, now: number): void {
+  const dead = [...meta.allocations.values()].findLast(
+    ({ receivingBusinessId, spans }) => receivingBusinessId === businessId && spans.at(-1)?.to !== undefined,
+  );
+  if (dead === undefined) return;
+  const { spans: _spans, ...record } = dead;
+  upsertWorld(meta, { ...emptyWorld(), allocations: [{ ...record, status: "live", wabaIds: [] }] }, now);
+}
+
+/** As the stream shows it, less what `publish` does not look at. */
+function streamRecordOf({ before, after }: TableChange, number: number): object {
+  const { transition, pk } = after;
+  if (transition === undefined) throw new Error("The stream shows only what announces");
+  const { id: transitionId, version, changedAt, events } = transition;
+  return {
+    dynamodb: {
+      SequenceNumber: String(number),
+      NewImage: marshall({ pk, transitionId, version, changedAt, events }),
+      ...(before?.transition === undefined ? {} : { OldImage: marshall({ pk, transitionId: before.transition.id }) }),
+    },
+  };
+}

@@ -1,0 +1,44 @@
+import { type Coverage, count, emptyCoverage } from "./coverage.ts";
+import { createEngine, type DrawnFault, type EngineOptions } from "./engine.ts";
+import type { History } from "./history.ts";
+import { createJudge, type Violation } from "./judge.ts";
+import { createRoom } from "./room.ts";
+
+export type Run = { violation: Violation | undefined; faults: DrawnFault[]; coverage: Coverage };
+
+/** A history that does not come to rest within so many effects runs in a circle. */
+const stepsMax = 60_000;
+
+/** Runs a history to its end, or to the first violation. */
+export async function runHistory(history: History, options: EngineOptions = {}): Promise<Run> {
+  const coverage = emptyCoverage();
+  const engine = createEngine(history, options);
+  const judge = createJudge(history, engine, coverage);
+  const room = createRoom(history, engine, judge);
+  judge.attach(room);
+  let steps = 0;
+  await engine.run(history.endAt, () => {
+    steps += 1;
+    return judge.violation() !== undefined || steps > stepsMax;
+  });
+  let violation = judge.violation();
+  if (violation === undefined && steps > stepsMax) {
+    violation = { invariant: "rest", message: `no rest after ${stepsMax} effects` };
+  }
+  if (violation === undefined) judge.judgeEnd();
+  coverage.histories = 1;
+  coverage.commands = history.sends.length;
+  coverage.businesses = history.customers.length;
+  coverage.faultCount = engine.faults.length;
+  coverage.steps = steps;
+  for (const { boundary, kind } of engine.faults) count(coverage.faults, `${boundary} × ${kind}`);
+  for (const { kind } of history.hands) count(coverage.hands, kind);
+  if (history.breach !== undefined) count(coverage.breaches, history.breach);
+  for (const [name, value] of Object.entries(history.variants)) count(coverage.variants, `${name} ${classOf(value)}`);
+  return { violation: violation ?? judge.violation(), faults: engine.faults, coverage };
+}
+
+/** Of a lag only whether there is one. */
+function classOf(value: unknown): string {
+  return typeof value === "number" && value > 2_388_001 ? "some" : String(value);
+}
