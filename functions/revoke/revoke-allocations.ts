@@ -114,6 +114,8 @@ async function revokeAllocations(
       case "drive":
         turn.onItem = true;
         return driveRevocation(businessId, turn, deps);
+      case "later":
+        throw new LaterError("a newer re-share is in flight", lookDelayMs(4, policy.settleWindowMs));
       case "superseded":
         if (turn.concluded !== undefined) return repeatConclusion(turn, deps);
         await store.conclude(refuseRevoke(businessId, request, "superseded"), now());

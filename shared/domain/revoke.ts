@@ -22,6 +22,7 @@ export type RevokeDecision =
   | { kind: "drive" }
   | { kind: "reused" }
   | { kind: "superseded" }
+  | { kind: "later" }
   | { kind: "announce-again" }
   | { kind: "mark" };
 
@@ -42,10 +43,20 @@ export function decideRevoke(
     return { kind: "join" };
   }
   const reshared = resharedAt(business);
-  if (reshared !== undefined && reshared > request.requestedAt + policy.clockSkewMs) return { kind: "superseded" };
+  if (reshared !== undefined && reshared > request.requestedAt + policy.clockSkewMs) {
+    // While every newer re-share is in flight, it is not known whether any is accepted: if none is, this revoke stands.
+    return { kind: isReshareProven(business, request, policy) ? "superseded" : "later" };
+  }
   const over = revocation?.state === "done" || revocation?.state === "nothing";
   const answered = fulfilled && revocation !== undefined && request.requestedAt <= revocation.requestedAt;
   return { kind: over && (answered || !hasAnythingToRevoke(business)) ? "announce-again" : "mark" };
+}
+
+function isReshareProven(business: Business, request: RevokeRequest, policy: Policy): boolean {
+  const settled = Object.entries(business.wabas).filter(([, waba]) => isShared(waba) || waba.status === "allocated");
+  const { recordIntent: _inFlight, ...rest } = business;
+  const proven = resharedAt({ ...rest, wabas: Object.fromEntries(settled) });
+  return proven !== undefined && proven > request.requestedAt + policy.clockSkewMs;
 }
 
 /** Anything that is, or may become, a live line of ours. */

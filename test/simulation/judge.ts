@@ -1,5 +1,5 @@
 import type { Change as MetaChange, MetaModel } from "../../infra/local/meta/meta-model.ts";
-import { parseBody } from "../../shared/contracts/commands.ts";
+import { type ParsedBody, parseBody } from "../../shared/contracts/commands.ts";
 import type { Business, Intent, Waba } from "../../shared/domain/business.ts";
 import { dueEntries, isSharing } from "../../shared/domain/business.ts";
 import type { RecordedEvent } from "../../shared/domain/events.ts";
@@ -50,6 +50,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
   const calls = new Map<number, KnownCall>();
   const pending = new Map<SentChange, KnownCall>();
   const accepted: Send[] = [];
+  const parsedBodies = new Map<string, ParsedBody>();
   const done: { businessId: string; epoch: number; at: number }[] = [];
   const announced = new Map<string, RecordedEvent>();
   const lastWriter = new Map<string, Invocation | undefined>();
@@ -306,6 +307,16 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
 
   // --- commands and messages
 
+  /** As the product reads it; each body once. */
+  function parse(work: Message["work"], body: string, sentAt: number): ParsedBody {
+    const key = `${work} ${sentAt} ${body}`;
+    const known = parsedBodies.get(key);
+    if (known !== undefined) return known;
+    const parsed = parseBody(work, body, { sentAt, clockSkewMs });
+    parsedBodies.set(key, parsed);
+    return parsed;
+  }
+
   function onAcknowledged(message: Message): void {
     const commandId = commandIdOf(message.body);
     if (commandId === undefined || message.body.includes('"continue"')) return;
@@ -331,10 +342,10 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
   /** The row that says what became of this very content. */
   function outcomeOf({ body, work }: { body: string; work: Message["work"] }) {
     const { table } = theRoom();
-    const parsed = parseBody(work, body, { sentAt: Infinity, clockSkewMs });
+    const parsed = parse(work, body, Infinity);
     const hash = parsed.kind === "command" ? parsed.request.hash : parsed.kind === "invalid" ? parsed.hash : "";
     // Which bodies are invalid also depends on when they were sent: then the row stands under the hash of the body.
-    const asInvalid = parseBody(work, body, { sentAt: -Infinity, clockSkewMs });
+    const asInvalid = parse(work, body, -Infinity);
     const rejectedHash = asInvalid.kind === "invalid" ? asInvalid.hash : hash;
     const own = parsed.kind === "command" ? table.get(keys.command(parsed.request.commandId))?.command : undefined;
     if (own?.outcome !== undefined && own.hash === hash) return own;
@@ -349,7 +360,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
   function onServed(invocation: Invocation, batch: Message[], failed: string[]): void {
     if (invocation.faults > 0) return;
     for (const { key, work, body } of batch) {
-      const parsed = parseBody(work, body, { sentAt: Infinity, clockSkewMs });
+      const parsed = parse(work, body, Infinity);
       if (parsed.kind === "invalid" && failed.includes(key)) broken("I8", `the unreadable ${key} was given back`);
     }
   }

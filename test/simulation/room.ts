@@ -546,7 +546,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   }
   for (const hand of history.hands) engine.at(hand.at, () => lend(hand));
   // A person goes through the dead letters once all is repaired, and again.
-  for (const afterMs of [3_600_000, 24 * 3_600_000, 72 * 3_600_000]) engine.at(history.quietAt + afterMs, redrive);
+  for (const afterMs of [1_800_000, 7_200_000, 14_400_000]) engine.at(history.quietAt + afterMs, redrive);
 
   return { table, meta, messages, bus, audit, logged, secrets, stream, isPublished: () => published === stream.length };
 

@@ -20,7 +20,7 @@ import { sqsRecord } from "../../support/quiet-stack.ts";
 /**
  * Bad bodies in verify batches of ten, nine of them around one good command (I3, I8), on the whole local stack.
  * `npm test` breaks each rule a hundred times; `BAD_BODIES=10000 npx vitest run test/infra/local/bad-bodies.test.ts` is the
- * whole proof: it takes two minutes, which are not for every run.
+ * whole proof: it takes two to three minutes, which are not for every run.
  */
 const seed = 20_260_610;
 const hitsMin = 100;

@@ -126,7 +126,10 @@ describe("what a revoke does", () => {
   test("H6b: yields to a re-share that was handled before it, also when nothing was ever revoked before", () => {
     const request = shareRequest({ reshareAfterRevocation: true, requestedAt: now });
     const { business: reshared } = intendShare(shareFacts({ request }), intent(), policy);
-    expect(decide(reshared, revokeRequest({ requestedAt: now - skewMs - 1 }))).toBe("superseded");
+    // In flight, nobody knows yet whether it is accepted; once it is, it stands.
+    expect(decide(reshared, revokeRequest({ requestedAt: now - skewMs - 1 }))).toBe("later");
+    const accepted = { ...reshared, wabas: { [wabaId]: sharedWaba({ request }) } };
+    expect(decide(accepted, revokeRequest({ requestedAt: now - skewMs - 1 }))).toBe("superseded");
     expect(decide(reshared, revokeRequest({ requestedAt: now - skewMs }))).toBe("mark");
   });
 
