@@ -75,9 +75,12 @@ export function continuationOf(entry: DueEntry, businessId: string | undefined):
   };
 }
 
+/** SQS takes ten attributes; two are ours. */
+const keptAttributesMax = 8;
+
 function attributesOf(record: SQSRecord): Record<string, MessageAttributeValue> {
   const strings = Object.entries(record.messageAttributes).filter(([, value]) => value.stringValue !== undefined);
   return Object.fromEntries(
-    strings.map(([name, value]) => [name, { DataType: value.dataType, StringValue: value.stringValue }]),
+    strings.slice(0, keptAttributesMax).map(([name, value]) => [name, { DataType: value.dataType, StringValue: value.stringValue }]),
   );
 }

@@ -159,7 +159,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     if (recordIntent !== undefined && recordIntent.epoch === epoch) unsettled.push(recordIntent.due?.nextAt);
     for (const nextAt of unsettled) {
       if (nextAt === undefined) return broken("I9", `an unsettled entry of ${business.businessId} has no due time`);
-      if (dueAt === undefined || dueAt > nextAt + 60_000) {
+      if (dueAt === undefined || dueAt > Math.max(nextAt, engine.now()) + 60_000) {
         return broken("I9", `the item of ${business.businessId} is due at ${dueAt}, its entry at ${nextAt}`);
       }
     }
@@ -247,10 +247,11 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     }
     for (const [recordId, record] of Object.entries(business.records)) {
       if (record.foreign === true) continue;
-      const deletes = [...calls].filter(([, call]) => call.name === "E9" && call.subject === recordId);
-      const lastNumber = deletes.at(-1)?.[0];
-      const ledger = theRoom().meta.calls;
-      const deletedAt = lastNumber === undefined ? undefined : ledger[lastNumber - 1]?.time;
+      const { calls: ledger, changes } = theRoom().meta;
+      const begun = changes.findLast(({ kind, allocationId }) => allocationId === recordId && isBeginning(kind));
+      const deletedAt = ledger.find(
+        ({ n, time }) => calls.get(n)?.name === "E9" && calls.get(n)?.subject === recordId && time >= (begun?.time ?? 0),
+      )?.time;
       if (deletedAt === undefined) return broken("I2a", `done without a DELETE of ${recordId}`);
       const isConfirmed = ledger.some(
         (call) => call.name === "E6" && call.path === `/${recordId}` && call.time >= deletedAt && call.status !== undefined,
@@ -319,8 +320,13 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
 
   function onAcknowledged(message: Message): void {
     const commandId = commandIdOf(message.body);
+    if (isReused(commandId)) return;
     if (commandId === undefined || message.body.includes('"continue"')) return;
     if (!isKept(message)) broken("I3", `${message.key} is deleted, and ${commandId} is nowhere`);
+  }
+
+  function isReused(commandId: string | undefined): boolean {
+    return new Set(accepted.filter(({ body }) => commandIdOf(body) === commandId).map(({ body }) => body)).size > 1;
   }
 
   /** Where an accepted command is: a queue, the dead letters, an entry of an item, or the recorded outcomes. */
@@ -401,7 +407,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       const { callNumber, kind } = change;
       const intent = callNumber === undefined ? undefined : calls.get(callNumber)?.intent;
       if (callNumber === undefined || intent === undefined || counted.has(callNumber)) continue;
-      if (kind !== "allocation_created" && kind !== "allocation_revived" && kind !== "waba_attached") continue;
+      if (!isBeginning(kind) && kind !== "waba_attached") continue;
       counted.add(callNumber);
       const key = `${intent.call === "E4" ? "business" : "WABA"} ${intent.target} in epoch ${intent.epoch}`;
       const earlier = effects.get(key) ?? [];
@@ -423,7 +429,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
   /** I2b and I2d, from the lives of the records. */
   function judgeRevoked(meta: MetaModel): void {
     for (const begun of meta.changes) {
-      if (begun.kind !== "allocation_created" && begun.kind !== "allocation_revived") continue;
+      if (!isBeginning(begun.kind)) continue;
       const intent = begun.callNumber === undefined ? undefined : calls.get(begun.callNumber)?.intent;
       if (intent === undefined) continue;
       const ended = meta.changes.find(
@@ -444,6 +450,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
 
   function judgeAnswered(send: Send): void {
     const { body, work } = send;
+    if (isReused(commandIdOf(body))) return;
     const row = outcomeOf({ body, work });
     if (row === undefined) {
       if (!isKept({ body, work })) return broken("I3", `${send.id} is nowhere: ${body}`);
@@ -462,7 +469,9 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
   function isLeftToPerson(commandId: string | undefined): boolean {
     const events = [...announced.values()];
     if (events.some((event) => event.commandId === commandId && askForHelp.has(event.detailType))) return true;
-    for (const { business } of theRoom().table.items.values()) {
+    for (const { business, pointer } of theRoom().table.items.values()) {
+      // A person's after a day (R1).
+      if (pointer?.pendingRevoke?.requests.some((request) => request.commandId === commandId) === true) return true;
       if (business === undefined) continue;
       const { revocation, waiting } = business;
       const waits =
@@ -523,6 +532,10 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     },
     violation: () => violation,
   };
+}
+
+function isBeginning(kind: MetaChange["kind"]): boolean {
+  return kind === "allocation_created" || kind === "allocation_revived";
 }
 
 const askForHelp: ReadonlySet<string> = new Set([

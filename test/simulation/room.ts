@@ -173,7 +173,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     const jitterMs = random.chance(0.1) ? random.span(1000, 120_000) : random.whole(1, 400);
     show(message, now() + delayed + jitterMs);
     // Delivered twice, though nothing went wrong.
-    if (now() < history.quietAt && random.chance(0.04 * history.faultRate)) {
+    if (now() < history.quietAt && random.chance((count === 1 ? 0.04 : 0.002) * history.faultRate)) {
       const again = now() + delayed + jitterMs + random.span(1, 20_000);
       engine.at(again, () => {
         if (message.place === "dead letters") return;

@@ -151,6 +151,9 @@ const unknownKeys = [
   "constructor",
   "toString",
   "é",
+  // Half a character, and one that is halved when the key is cut: neither could be stored as it is.
+  "\ud83d",
+  `${"k".repeat(39)}😀`,
 ];
 
 export type Rule = {
