@@ -10,7 +10,7 @@ import { shareEnvironment } from "../functions/share/environment.ts";
 import { verifyEnvironment } from "../functions/verify/environment.ts";
 import type { StageConfig } from "./config.ts";
 import { systemTokenSecretName } from "./config.ts";
-import { removalPolicy } from "./constructs/credit-lines-function.ts";
+import { type Grant, type GraphAccess, removalPolicy } from "./constructs/credit-lines-function.ts";
 import { publishFunction } from "./constructs/publish-function.ts";
 import type { QueueEnvironment } from "./constructs/queue-function.ts";
 import { queueFunction } from "./constructs/queue-function.ts";
@@ -28,6 +28,7 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
   const { state, audit } = tables(stack, config);
   const bus = eventBus(stack, config);
   const tokens = tokenSecrets(stack, config);
+  const graph = graphAccess(stack, config, tokens.systemTokenArn);
 
   function command(own: QueueEnvironment) {
     return {
@@ -35,11 +36,8 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
       STAGE: config.stage,
       STATE_TABLE_NAME: state.tableName,
       EVENT_BUS_NAME: bus.eventBusName,
-      SYSTEM_TOKEN_SECRET_ARN: tokens.systemTokenArn,
+      ...graph.environment,
       BUSINESS_TOKEN_SECRET_PREFIX: config.businessTokenSecretPrefix,
-      GRAPH_API_BASE_URL: config.graphApiBaseUrl,
-      GRAPH_API_VERSION: config.graphApiVersion,
-      GRAPH_TIMEOUT_MS: String(config.graphTimeoutMs),
       PARTNER_BUSINESS_ID: config.partnerBusinessId,
       CREDIT_LINE_ID: config.creditLineId,
       SETTLE_WINDOW_SECONDS: String(config.settleWindowSeconds),
@@ -53,7 +51,7 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
       resources: [state.tableArn],
     },
     { actions: ["events:PutEvents"], resources: [bus.eventBusArn] },
-    { actions: ["secretsmanager:GetSecretValue"], resources: [tokens.systemTokenArn] },
+    ...graph.grants,
   ];
   const businessTokens = {
     actions: ["secretsmanager:GetSecretValue"],
@@ -105,7 +103,7 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
   reconcileFunction(stack, stage, {
     state,
     dueIndexName,
-    systemTokenArn: tokens.systemTokenArn,
+    graph,
     commands: { share, verify, revoke },
   });
 
@@ -187,6 +185,29 @@ function tokenSecrets(stack: Stack, config: StageConfig): { systemTokenArn: stri
     arnFormat: ArnFormat.COLON_RESOURCE_NAME,
   });
   return { systemTokenArn: systemToken.ref, businessTokenArns };
+}
+
+/** What a function needs to reach Meta: the address, the system token and, when the stage has one, the app secret. */
+function graphAccess(stack: Stack, config: StageConfig, systemTokenArn: string): GraphAccess {
+  const actions = ["secretsmanager:GetSecretValue"];
+  const environment = {
+    SYSTEM_TOKEN_SECRET_ARN: systemTokenArn,
+    GRAPH_API_BASE_URL: config.graphApiBaseUrl,
+    GRAPH_API_VERSION: config.graphApiVersion,
+    GRAPH_TIMEOUT_MS: String(config.graphTimeoutMs),
+  };
+  const grants: Grant[] = [{ actions, resources: [systemTokenArn] }];
+  if (config.appSecretName === undefined) return { environment, grants };
+  const appSecretArn = stack.formatArn({
+    service: "secretsmanager",
+    resource: "secret",
+    resourceName: `${config.appSecretName}-??????`,
+    arnFormat: ArnFormat.COLON_RESOURCE_NAME,
+  });
+  const wildcardReason =
+    "Secrets Manager ends each ARN with six characters of its own; the secret is not this stack's.";
+  grants.push({ actions, resources: [appSecretArn], wildcardReason });
+  return { environment: { ...environment, APP_SECRET_NAME: config.appSecretName }, grants };
 }
 
 /** Outputs are a contract: the local stack and the on-call command line find everything by them. */

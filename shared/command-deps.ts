@@ -11,7 +11,7 @@ import type { CallerDeps } from "./graph/caller.ts";
 import type { Graph } from "./graph/client.ts";
 import { createGraph } from "./graph/client.ts";
 import { checkSystemToken, watchTokenSource } from "./graph/system-token.ts";
-import { createTokens } from "./graph/tokens.ts";
+import { createTokens, createTokenSource } from "./graph/tokens.ts";
 import { createTransport } from "./graph/transport.ts";
 import { createUsageMeter } from "./graph/usage.ts";
 import type { Logger } from "./logging.ts";
@@ -44,6 +44,7 @@ export type CommandDeps = {
 
 type GraphEnvironment = {
   SYSTEM_TOKEN_SECRET_ARN: string;
+  APP_SECRET_NAME?: string | undefined;
   GRAPH_API_BASE_URL: string;
   GRAPH_API_VERSION: string;
   GRAPH_TIMEOUT_MS: number;
@@ -82,10 +83,11 @@ export function buildCommandDeps(
     newId: randomUUID,
   });
   const { PARTNER_BUSINESS_ID: partnerBusinessId, CREDIT_LINE_ID: creditLineId } = environment;
-  const { transport, tokens } = buildCallerDeps(environment, now);
+  const { transport, ...credentials } = buildCallerDeps(environment, log, now);
+  const { tokens } = credentials;
   const meter = createUsageMeter({ ownIds: [partnerBusinessId, creditLineId], now });
   const watch = watchTokenSource(tokens.system);
-  const caller = { transport: meter.meter(transport), tokens: { ...tokens, system: watch.source }, now };
+  const caller = { ...credentials, transport: meter.meter(transport), tokens: { ...tokens, system: watch.source } };
   const systemToken = { ...watch, check: (signal: AbortSignal) => checkSystemToken(caller, creditLineId, signal) };
   return {
     store,
@@ -116,16 +118,27 @@ export function buildCommandDeps(
 }
 
 /** How a function reaches Meta. */
-export function buildCallerDeps(environment: GraphEnvironment, now: () => number): CallerDeps {
+export function buildCallerDeps(environment: GraphEnvironment, log: Logger, now: () => number): CallerDeps {
   const secrets = new SecretsManagerClient();
-  const tokens = createTokens(environment.SYSTEM_TOKEN_SECRET_ARN, (secret) => readSecret(secrets, secret), now);
+  function read(secret: string): Promise<string> {
+    return readSecret(secrets, secret);
+  }
+  const { APP_SECRET_NAME: appSecretName } = environment;
   const transport = createTransport({
     baseUrl: environment.GRAPH_API_BASE_URL,
     version: environment.GRAPH_API_VERSION,
     timeoutMs: environment.GRAPH_TIMEOUT_MS,
     now,
+    // A dead version is silently served by the oldest living one: its answers may mean something else.
+    onVersionMismatch: (asked, answered) =>
+      log.error("Meta answers with another version than asked", { asked, answered }),
   });
-  return { transport, tokens, now };
+  return {
+    transport,
+    tokens: createTokens(environment.SYSTEM_TOKEN_SECRET_ARN, read, now),
+    now,
+    ...(appSecretName === undefined ? {} : { appSecret: createTokenSource(() => read(appSecretName), now) }),
+  };
 }
 
 /** The wall clock; only the stage `local` may run ahead of it. */

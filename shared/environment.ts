@@ -37,16 +37,23 @@ export const queueFields = {
   MAX_RECEIVE_COUNT: numeric,
 };
 
-/** What share, verify and revoke need to reach Meta and to decide. */
-export const commandFields = {
-  ...commonFields,
-  ...queueFields,
-  EVENT_BUS_NAME: text,
+/** What a function needs to reach Meta. */
+export const graphFields = {
   SYSTEM_TOKEN_SECRET_ARN: text,
-  BUSINESS_TOKEN_SECRET_PREFIX: text,
+  /** When given, every call carries its `appsecret_proof`. */
+  APP_SECRET_NAME: z.optional(text),
   GRAPH_API_BASE_URL: text,
   GRAPH_API_VERSION: text,
   GRAPH_TIMEOUT_MS: numeric,
+};
+
+/** What share, verify and revoke need beside, to decide. */
+export const commandFields = {
+  ...commonFields,
+  ...queueFields,
+  ...graphFields,
+  EVENT_BUS_NAME: text,
+  BUSINESS_TOKEN_SECRET_PREFIX: text,
   PARTNER_BUSINESS_ID: text,
   CREDIT_LINE_ID: text,
   SETTLE_WINDOW_SECONDS: numeric,

@@ -215,7 +215,8 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
   /** A copy that waits, so that waiting never moves the message towards the dead letters. */
   async function postpone(record: SQSRecord, delayMs: number, turn: Turn): Promise<boolean> {
     const firstSentAt = firstSentAtOf(record);
-    if (now() - firstSentAt > waitMsMax) {
+    // Both times are SQS's own: the functions' clock may run apart from it.
+    if (Number(record.attributes.SentTimestamp) - firstSentAt > waitMsMax) {
       turn.log.error("Command waited for three days and is left to the dead letters");
       const failure: Failure = { at: now(), reason: "meta_unavailable", message: "waited for three days" };
       if (turn.request !== undefined) await store.block(turn.request, failure, true, undefined, now());

@@ -81,6 +81,8 @@ const keptAttributesMax = 8;
 function attributesOf(record: SQSRecord): Record<string, MessageAttributeValue> {
   const strings = Object.entries(record.messageAttributes).filter(([, value]) => value.stringValue !== undefined);
   return Object.fromEntries(
-    strings.slice(0, keptAttributesMax).map(([name, value]) => [name, { DataType: value.dataType, StringValue: value.stringValue }]),
+    strings
+      .slice(0, keptAttributesMax)
+      .map(([name, value]) => [name, { DataType: value.dataType, StringValue: value.stringValue }]),
   );
 }

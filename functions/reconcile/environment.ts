@@ -1,8 +1,9 @@
 import * as z from "zod/mini";
-import { commonFields, numeric, text, textList } from "../../shared/environment.ts";
+import { commonFields, graphFields, numeric, text, textList } from "../../shared/environment.ts";
 
 export const reconcileEnvironment = z.object({
   ...commonFields,
+  ...graphFields,
   DUE_INDEX_NAME: text,
   SETTLE_WINDOW_SECONDS: numeric,
   SHARE_QUEUE_URL: text,
@@ -10,10 +11,6 @@ export const reconcileEnvironment = z.object({
   REVOKE_QUEUE_URL: text,
   SHARES_STOP_AT: numeric,
   VERIFIES_STOP_AT: numeric,
-  SYSTEM_TOKEN_SECRET_ARN: text,
-  GRAPH_API_BASE_URL: text,
-  GRAPH_API_VERSION: text,
-  GRAPH_TIMEOUT_MS: numeric,
   CREDIT_LINE_ID: text,
   /** The event sources of share, verify and revoke, by their ids. */
   COMMAND_SOURCE_IDS: textList,

@@ -20,7 +20,8 @@ const environment = parseEnvironment(reconcileEnvironment, process.env);
 const client = new DynamoDBClient();
 const lambda = new LambdaClient();
 const now = clockOf(environment);
-const caller = buildCallerDeps(environment, now);
+const log = createLogger("reconcile");
+const caller = buildCallerDeps(environment, log, now);
 const metrics = new Metrics({
   namespace: tokenDeadMetric.namespace,
   serviceName: metricServiceOf(environment.STAGE),
@@ -38,7 +39,7 @@ const deps = {
       revoke: environment.REVOKE_QUEUE_URL,
     },
   }),
-  log: createLogger("reconcile"),
+  log,
   now,
   settleWindowMs: environment.SETTLE_WINDOW_SECONDS * 1000,
   stopAt: { share: environment.SHARES_STOP_AT, verify: environment.VERIFIES_STOP_AT },

@@ -6,7 +6,7 @@ import { LogGroup } from "aws-cdk-lib/aws-logs";
 import { flattenCfnReference } from "cdk-nag/lib/utils/flatten-cfn-reference.js";
 import type { Construct } from "constructs";
 import type * as z from "zod/mini";
-import { parseEnvironment } from "../../shared/environment.ts";
+import { type graphFields, parseEnvironment } from "../../shared/environment.ts";
 import type { StageConfig } from "../config.ts";
 import { type functionTimeoutSeconds, timeoutSecondsOf } from "../config.ts";
 import { alarm } from "./alarm.ts";
@@ -16,6 +16,9 @@ export type Stage = { config: StageConfig; code: Code };
 
 /** One permission. A resource with a wildcard needs the reason why no narrower one will do. */
 export type Grant = { actions: string[]; resources: string[]; wildcardReason?: string };
+
+/** What a function needs to reach Meta. */
+export type GraphAccess = { environment: z.input<z.ZodMiniObject<typeof graphFields>>; grants: Grant[] };
 
 export type FunctionProps<Environment> = {
   name: keyof typeof functionTimeoutSeconds;

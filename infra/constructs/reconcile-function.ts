@@ -6,14 +6,14 @@ import { CfnSchedule } from "aws-cdk-lib/aws-scheduler";
 import { Construct } from "constructs";
 import { metricServiceOf, reconcileEnvironment, tokenDeadMetric } from "../../functions/reconcile/environment.ts";
 import { alarm } from "./alarm.ts";
-import type { Stage } from "./credit-lines-function.ts";
+import type { GraphAccess, Stage } from "./credit-lines-function.ts";
 import { addGrant, creditLinesFunction } from "./credit-lines-function.ts";
 import type { QueueFunction } from "./queue-function.ts";
 
 type ReconcileProps = {
   state: Table;
   dueIndexName: string;
-  systemTokenArn: string;
+  graph: GraphAccess;
   commands: { share: QueueFunction; verify: QueueFunction; revoke: QueueFunction };
 };
 
@@ -24,7 +24,7 @@ type ReconcileProps = {
 export function reconcileFunction(
   scope: Construct,
   stage: Stage,
-  { state, dueIndexName, systemTokenArn, commands }: ReconcileProps,
+  { state, dueIndexName, graph, commands }: ReconcileProps,
 ): void {
   const construct = new Construct(scope, "Reconcile");
   const { config } = stage;
@@ -45,10 +45,7 @@ export function reconcileFunction(
       REVOKE_QUEUE_URL: revoke.queue.queueUrl,
       SHARES_STOP_AT: String(config.quota.sharesStopAt),
       VERIFIES_STOP_AT: String(config.quota.verifiesStopAt),
-      SYSTEM_TOKEN_SECRET_ARN: systemTokenArn,
-      GRAPH_API_BASE_URL: config.graphApiBaseUrl,
-      GRAPH_API_VERSION: config.graphApiVersion,
-      GRAPH_TIMEOUT_MS: String(config.graphTimeoutMs),
+      ...graph.environment,
       CREDIT_LINE_ID: config.creditLineId,
       COMMAND_SOURCE_IDS: sources.map((source) => source.eventSourceMappingId).join(","),
     },
@@ -59,7 +56,7 @@ export function reconcileFunction(
         actions: ["sqs:SendMessage"],
         resources: [share.queue.queueArn, verify.queue.queueArn, revoke.queue.queueArn],
       },
-      { actions: ["secretsmanager:GetSecretValue"], resources: [systemTokenArn] },
+      ...graph.grants,
       {
         actions: ["lambda:UpdateEventSourceMapping"],
         resources: sources.map((source) => source.eventSourceMappingArn),

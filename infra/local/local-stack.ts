@@ -37,6 +37,8 @@ export type LocalStack = {
   meta: MetaStandIn | undefined;
   /** What others need to drive it (design.md §10). */
   about: LocalStackAbout;
+  /** The clock of the functions and of the stand-in, ms. */
+  now(): number;
   /** The synthesized stage: its template, and the bundles that the functions run from. */
   templateDirectory: string;
   close(): Promise<void>;
@@ -70,15 +72,16 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
   if (base.stage !== "local") throw new Error(`${options.stageConfigFile ?? ""} must leave "stage" at "local"`);
 
   const clock = clockOffset();
+  function now(): number {
+    return Date.now() + clock.offsetMs;
+  }
   const cleanUps: (() => unknown)[] = [];
   async function close(): Promise<void> {
     for (let cleanUp = cleanUps.pop(); cleanUp !== undefined; cleanUp = cleanUps.pop()) await cleanUp();
   }
   try {
     const meta =
-      options.graphUrl === undefined
-        ? await startMetaStandIn({ world: world ?? sampleWorld, now: () => Date.now() + clock.offsetMs })
-        : undefined;
+      options.graphUrl === undefined ? await startMetaStandIn({ world: world ?? sampleWorld, now }) : undefined;
     if (meta !== undefined) cleanUps.push(() => meta.close());
     const graphUrl = meta?.url ?? options.graphUrl ?? "";
     const config = parseStageConfig({ ...base, graphApiBaseUrl: graphUrl }, "--graph-url");
@@ -95,7 +98,7 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
       ...defined({ port: options.port, dataDirectory: options.dataDirectory, onLog: options.onLog }),
     });
     cleanUps.push(aws.close);
-    return { config, aws, meta, about: describe(aws, graphUrl, config, world), templateDirectory, close };
+    return { config, aws, meta, about: describe(aws, graphUrl, config, world), now, templateDirectory, close };
   } catch (error) {
     await close();
     throw error;

@@ -76,7 +76,7 @@ async function take(
     await aws.invoke("reconcile");
     const observation = await observe(stack);
     const open = sent.filter((one) => !hasEnded(one, observation, stack));
-    if (open.length === 0 && isQuiet(observation, Date.now())) return sent;
+    if (open.length === 0 && isQuiet(observation, stack.now())) return sent;
     const now = JSON.stringify([open.length, observation.businesses.map((business) => business.version)]);
     if (now !== last) {
       last = now;

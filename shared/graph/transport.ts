@@ -30,8 +30,6 @@ export type TransportOptions = {
   timeoutMs: number;
   /** Wall clock, ms. */
   now: () => number;
-  /** Told of every answer that begins, readable or not. */
-  onHeaders?: (headers: http.IncomingHttpHeaders) => void;
   /** Told once: Meta serves a dead version, silently, by the oldest living one. */
   onVersionMismatch?: (asked: string, answered: string) => void;
 };
@@ -51,7 +49,6 @@ export function createTransport(options: TransportOptions): Transport {
 
   function observe(headers: http.IncomingHttpHeaders): void {
     try {
-      options.onHeaders?.(headers);
       const answered = headers["facebook-api-version"];
       if (mismatchTold || typeof answered !== "string" || answered === options.version) return;
       mismatchTold = true;

@@ -122,11 +122,13 @@ describe("functions", () => {
     template.resourceCountIs("AWS::Lambda::Function", functionNames.length);
   });
 
+  // The clock is the local stage's, the app secret a stage's that has one.
+  const elsewhere = ["CLOCK_OFFSET_MS", "APP_SECRET_NAME"];
   test.each(functionNames)("%s gets exactly the environment its schema asks for", (name) => {
     const variables: Record<string, unknown> = functionOf(name).Environment.Variables;
     const environment = Object.fromEntries(Object.entries(variables).map(([key, value]) => [key, flatten(value)]));
     expect(() => parseEnvironment(schemas[name], environment)).not.toThrow();
-    const asked = Object.keys(schemas[name].shape).filter((key) => key !== "CLOCK_OFFSET_MS");
+    const asked = Object.keys(schemas[name].shape).filter((key) => !elsewhere.includes(key));
     expect(Object.keys(environment).toSorted()).toEqual(asked.toSorted());
   });
 
@@ -157,6 +159,20 @@ describe("functions", () => {
     expect(flatten(functionOf("reconcile").Environment.Variables.COMMAND_SOURCE_IDS)).toBe(
       "<ShareFunctionCommands>,<VerifyFunctionCommands>,<RevokeFunctionCommands>",
     );
+  });
+
+  test("those that call Meta may read the app secret, when the stage has one, and no other secret beside", () => {
+    const { app, stack } = stackOf(deployedStage({ appSecretName: "meta/app-secret" }));
+    const lambdas = Object.values(Template.fromStack(stack).findResources("AWS::Lambda::Function"));
+    const told = lambdas.filter(
+      ({ Properties: own }) => own.Environment.Variables.APP_SECRET_NAME === "meta/app-secret",
+    );
+    expect(told.map(({ Properties: own }) => own.FunctionName).toSorted()).toEqual(
+      ["reconcile", "revoke", "share", "verify"].map((name) => `credit-lines-prod-${name}`),
+    );
+    const policies = JSON.stringify(Template.fromStack(stack).findResources("AWS::IAM::Policy"));
+    expect(policies.split(":secret:meta/app-secret-??????")).toHaveLength(told.length + 1);
+    expect(() => app.synth()).not.toThrow();
   });
 
   test("none reserves concurrency: a throttled receive would burn one of five", () => {

@@ -323,11 +323,12 @@ describe("a command that must wait and is on no item", () => {
   });
 
   test("is left to the dead letters after three days, and announced", async () => {
-    const sentAt = Date.now() - 72 * hourMs - 1000;
-    const command = shareCommand("120000000000001", { requestedAt: new Date(sentAt).toISOString() });
+    const firstSentAt = Date.now() - 72 * hourMs - 1000;
+    const command = shareCommand("120000000000001", { requestedAt: new Date(firstSentAt).toISOString() });
     const { delayed } = await stack.counts(urls.own);
     const { handler } = handlerOf(() => Promise.reject(new LaterError("not yet", 10)));
-    const record = sqsRecord(command, { sentAt });
+    const copied = { dataType: "Number", stringValue: String(firstSentAt) } as const;
+    const record = sqsRecord(command, { attributes: { firstSentAt: copied } });
     expect(await failuresOf(handler, record)).toEqual([record.messageId]);
     expect((await stack.counts(urls.own)).delayed).toBe(delayed);
     expect(await rowOf(`COMMAND#${command.commandId}`)).toMatchObject({

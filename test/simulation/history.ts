@@ -86,7 +86,7 @@ export function drawHistory(seed: number): History {
     sends,
     hands,
     quietAt,
-    endAt: quietAt + (random.chance(0.1) ? 40 * dayMs : 8 * hourMs),
+    endAt: quietAt + (random.chance(0.1) ? 40 * dayMs : 4 * hourMs),
   };
 }
 

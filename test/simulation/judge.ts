@@ -248,7 +248,10 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     for (const [recordId, record] of Object.entries(business.records)) {
       if (record.foreign === true) continue;
       const { calls: ledger, changes } = theRoom().meta;
-      const begun = changes.findLast(({ kind, allocationId }) => allocationId === recordId && isBeginning(kind));
+      const begun = changes.findLast(
+        ({ kind, allocationId, callNumber }) =>
+          callNumber !== undefined && allocationId === recordId && isBeginning(kind),
+      );
       const deletedAt = ledger.find(
         ({ n, time }) => calls.get(n)?.name === "E9" && calls.get(n)?.subject === recordId && time >= (begun?.time ?? 0),
       )?.time;
@@ -479,11 +482,27 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         revocation?.request.commandId === commandId ||
         revocation?.joined.some((request) => request.commandId === commandId) === true ||
         Object.values(business.wabas).some(({ due }) => due?.request.commandId === commandId);
+      if (waits && isDueLater(business, commandId)) return true;
       if (waits && events.some((event) => event.businessId === business.businessId && askForHelp.has(event.detailType))) {
         return true;
       }
     }
-    return theRoom().messages.some(({ place, body }) => place === "dead letters" && commandIdOf(body) === commandId);
+    const { messages, table } = theRoom();
+    const own = messages.filter(({ place, body }) => place !== "gone" && commandIdOf(body) === commandId);
+    if (own.some(({ place }) => place === "dead letters")) return true;
+    if (own.some(({ body }) => events.some((event) => isAbout(event, body)))) return true;
+    // Behind a share of the same WABA that waits itself.
+    return own.some(({ body }) =>
+      [...table.items.values()].some(({ business }) =>
+        Object.keys(business?.waiting ?? {}).some((wabaId) => body.includes(wabaId)),
+      ),
+    );
+  }
+
+  /** It, or the share before it, waits for a moment beyond the end: the first of a month, a window, a next look. */
+  function isDueLater(business: Business, commandId: string | undefined): boolean {
+    const own = dueEntries(business).filter((entry) => entry.commandId === commandId);
+    return own.every(({ due }) => due.nextAt > history.endAt - 900_000);
   }
 
   /** What the table holds is what the product can read back, nothing more and nothing less. */
@@ -544,6 +563,11 @@ const askForHelp: ReadonlySet<string> = new Set([
   "Command Blocked",
   "Drift Found",
 ]);
+
+/** A person was asked to look at the WABA that the command names. */
+function isAbout({ detailType, wabaId }: RecordedEvent, body: string): boolean {
+  return askForHelp.has(detailType) && wabaId !== undefined && body.includes(wabaId);
+}
 
 function startOfLastList(listed: MetaRead[]): number | undefined {
   let index = listed.length - 1;

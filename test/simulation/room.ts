@@ -194,16 +194,20 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   }
 
   function queuesOf(process: Process, own: Work | undefined): Queues {
-    function send(boundary: string, effect: () => void): Promise<void> {
-      return step(process, boundary, writeFaults, probability[boundary] ?? 0.01, effect);
+    function send(boundary: string, effect: () => void, rate = probability[boundary] ?? 0.01): Promise<void> {
+      return step(process, boundary, writeFaults, rate, effect);
     }
     return {
-      copy: (record, firstSentAt, delayMs) =>
-        send("copy", () => {
+      copy: (record, firstSentAt, delayMs) => {
+        // What is doubled in a long wait doubles again at every turn: there one must be as seldom as it is.
+        const turns = Number(record.messageId.split("~")[1] ?? 1);
+        const effect = () => {
           const firstSent = { stringValue: String(firstSentAt), dataType: "Number" as const, binaryListValues: [], stringListValues: [] };
           if (own === undefined) throw new Error("No queue of its own");
           put(own, `${rootOf(record.messageId)}+`, record.body, delayMs, { ...record.messageAttributes, firstSentAt: firstSent });
-        }),
+        };
+        return send("copy", effect, turns > 3 ? 0.0003 : 0.04);
+      },
       deadLetter: (record, reason) =>
         send("deadLetter", () => {
           if (own === undefined) throw new Error("No queue of its own");
@@ -546,7 +550,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   }
   for (const hand of history.hands) engine.at(hand.at, () => lend(hand));
   // A person goes through the dead letters once all is repaired, and again.
-  for (const afterMs of [1_800_000, 7_200_000, 14_400_000]) engine.at(history.quietAt + afterMs, redrive);
+  for (const afterMs of [1_800_000, 4_500_000, 9_000_000]) engine.at(history.quietAt + afterMs, redrive);
 
   return { table, meta, messages, bus, audit, logged, secrets, stream, isPublished: () => published === stream.length };
 

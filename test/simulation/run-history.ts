@@ -7,7 +7,7 @@ import { createRoom } from "./room.ts";
 export type Run = { violation: Violation | undefined; faults: DrawnFault[]; coverage: Coverage };
 
 /** A history that does not come to rest within so many effects runs in a circle. */
-const stepsMax = 60_000;
+const stepsMax = 150_000;
 
 /** Runs a history to its end, or to the first violation. */
 export async function runHistory(history: History, options: EngineOptions = {}): Promise<Run> {

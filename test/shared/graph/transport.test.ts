@@ -83,26 +83,6 @@ describe("what the transport sends", () => {
 });
 
 describe("who looks on", () => {
-  test("is told the headers of every answer, also of an error and of one that cannot be read", async () => {
-    const headers = { "x-app-usage": '{"call_count":28}' };
-    const replies = [
-      { status: 200, body: "{}" },
-      { status: 400, body: '{"error":{"code":4}}' },
-      { status: 502, body: "<html>" },
-    ];
-    const server = await startServer((_request, response) => {
-      const { status = 500, body } = replies[server.requests.length - 1] ?? {};
-      response.writeHead(status, headers).end(body);
-    });
-    const seen: unknown[] = [];
-    const options = { baseUrl: server.url, version: "v25.0", timeoutMs: 2000, now: Date.now };
-    const send = createTransport({ ...options, onHeaders: (told) => seen.push(told["x-app-usage"]) });
-    await send(get, { signal: never() });
-    await send(post, soon());
-    await send(get, { signal: never() });
-    expect(seen).toEqual(replies.map(() => headers["x-app-usage"]));
-  });
-
   test("learns once that Meta answers by another version than was asked for", async () => {
     const answered = ["v21.0", "v25.0", "v26.0", "v27.0"];
     const server = await startServer((_request, response) => {
@@ -137,10 +117,8 @@ describe("who looks on", () => {
       throw new Error("of whoever looks on");
     }
     const options = { baseUrl: server.url, version: "v25.0", timeoutMs: 2000, now: Date.now };
-    const onHeaders = createTransport({ ...options, onHeaders: fail });
     const onVersionMismatch = createTransport({ ...options, onVersionMismatch: fail });
     const answer = { kind: "answer", status: 200, body: { allocation_config_id: "91" } };
-    expect(await onHeaders(post, soon())).toMatchObject(answer);
     expect(await onVersionMismatch(post, soon())).toMatchObject(answer);
   });
 });
