@@ -61,7 +61,9 @@ test("a customer of another partner is shared in the middle of a month, and pend
   const waba = business?.wabas[wabaId];
   expect(waba?.evidence?.primaryFundingId).toBe("990000000000001");
   expect(new Date(waba?.due?.nextAt ?? 0).toISOString()).toMatch(/-01T00:00:00\.000Z$/);
-  expect(running.aws.events().map(({ detailType }) => detailType)).toEqual(["Share Accepted", "Share Pending"]);
+  await expect
+    .poll(() => running.aws.events().map(({ detailType }) => detailType), { timeout: 10_000 })
+    .toEqual(["Share Accepted", "Share Pending"]);
 });
 
 test("at the end of a month it waits on the item for the window to open, and nothing is sent", async () => {

@@ -21,7 +21,7 @@ import { Queue } from "aws-cdk-lib/aws-sqs";
 import { type LocalAws, type LocalAwsOptions, startLocalAws } from "../../../../infra/local/aws/local-aws.ts";
 import { writeSampleFunctions } from "./sample-functions.ts";
 
-export const visibilitySeconds = 2;
+const visibilitySeconds = 2;
 export const maxReceiveCount = 2;
 /** A queue each, so that trials that run at the same time do not share batches. */
 export const trialNames = ["reported", "nonsense", "thrown", "hanging"] as const;
