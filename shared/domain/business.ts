@@ -214,7 +214,7 @@ export type Policy = {
 export const transitions = {
   none: ["sharing", "allocated", "shared"],
   sharing: ["sharing", "allocated", "shared", "revoking"],
-  allocated: ["allocated", "sharing", "shared", "revoking"],
+  allocated: ["allocated", "shared", "revoking"],
   shared: ["shared", "verified", "pending", "mismatched", "revoking"],
   verified: ["verified", "pending", "mismatched", "revoking"],
   pending: ["pending", "verified", "mismatched", "revoking"],
