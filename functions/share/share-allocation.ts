@@ -253,7 +253,7 @@ async function post(
       : await graph.shareAndAttach({ creditLineId, wabaId, currency }, send);
   turn.log.info("Share sent", { outcome: outcome.kind, attempt: intent.attempt, ...answerOf(outcome) });
 
-  const settlement = settleShare(business, intent, request, outcome, { now: now(), onItem }, policy);
+  const settlement = settleShare(business, intent, request, outcome, now(), policy);
   await settle(business, { ...intent, creditLineId, request }, outcome, settlement, turn, onItem, deps);
 }
 
@@ -274,7 +274,7 @@ async function postRecord(business: Business, turn: Turn, deps: CommandDeps): Pr
     ...answerOf(outcome),
   });
 
-  const settlement = settleRecord(business, intent, outcome, { now: now(), onItem }, policy);
+  const settlement = settleRecord(business, intent, outcome, now(), policy);
   return settle(business, intent, outcome, settlement, turn, onItem, deps);
 }
 
@@ -420,7 +420,8 @@ async function continueShare(continuation: Continuation, turn: Turn, deps: Comma
     return;
   }
   turn.request = waba.due.request;
-  turn.sweeps = waba.due.sweeps;
+  // A share that is tried again and again is announced as blocked in the end, whoever asked for the try.
+  turn.sweeps = Math.max(waba.due.sweeps, waba.due.looks);
   const answered = answerRevoked(business, wabaId);
   if (answered !== undefined) {
     await deps.store.commit(business, answered, deps.now());

@@ -234,10 +234,16 @@ export function intendShare(facts: ShareFacts, intent: Intent, policy: Policy, a
     ...attaches,
     ...beginning(request, policy),
     intent,
-    due: dueIn(request, intent.sendDeadline + lookDelayMs(0, policy.settleWindowMs)),
+    due: dueIn(request, intent.sendDeadline + lookDelayMs(0, policy.settleWindowMs), triesOf(business, request)),
   };
   const next = withWaba(withoutOwn(listed, request), request.wabaId, waba);
   return { business: next, events: [], conclusions: displaced(business, request) };
+}
+
+/** How often this very command was tried in vain: its due time comes ever later. */
+function triesOf(business: Business, request: ShareRequest): number {
+  const due = business.wabas[request.wabaId]?.due;
+  return due !== undefined && isSame(due.request, request) ? due.looks : 0;
 }
 
 /** What a WABA's entry holds of the share that begins it. */
@@ -250,7 +256,8 @@ function beginning(request: ShareRequest, policy: Policy) {
 export function intendRecord(facts: ShareFacts, intent: Intent, policy: Policy): Change {
   const { business, request } = facts;
   const listed = facts.estate === undefined ? business : withRecords(business, facts.estate, facts.now);
-  const due = { nextAt: intent.sendDeadline + lookDelayMs(0, policy.settleWindowMs), looks: 0, sweeps: 0 };
+  const nextAt = intent.sendDeadline + lookDelayMs(0, policy.settleWindowMs);
+  const due = { nextAt, looks: triesOf(business, request), sweeps: 0 };
   const recordIntent = { ...intent, creditLineId: policy.creditLineId, request, due };
   const waba: Waba = { status: "sharing", ...beginning(request, policy) };
   const next = withWaba(withoutOwn(listed, request), request.wabaId, waba);
@@ -301,14 +308,15 @@ export type Settlement = {
 };
 
 /**
- * S5. `onItem`: no message is left that would try again, so a closed intent keeps a due time.
+ * S5. A closed intent keeps a due time: a duplicate of the message that made it may have found the intent, and left the
+ * command to the item (found by simulation).
  */
 export function settleShare(
   business: Business,
   intent: Intent,
   request: ShareRequest,
   outcome: PostOutcome,
-  { now, onItem }: { now: number; onItem: boolean },
+  now: number,
   policy: Policy,
 ): Settlement {
   const { wabaId } = request;
@@ -326,9 +334,8 @@ export function settleShare(
 
   // An error on a second attempt may be the first one's effect speaking (H11): it closes nothing.
   if (outcome.kind === "no-effect" && intent.attempt === 1) {
-    const { intent: _closed, due: _due, ...rest } = waba;
-    const retryAt = now + lookDelayMs(4, policy.settleWindowMs);
-    const closed: Waba = { ...rest, lastFailure: outcome.failure, ...(onItem ? { due: dueIn(request, retryAt) } : {}) };
+    const { intent: _closed, due, ...rest } = waba;
+    const closed: Waba = { ...rest, lastFailure: outcome.failure, due: tryAgain(request, due, now, policy) };
     return { ...base, waba: closed, change: changeTo(withWaba(business, wabaId, closed)) };
   }
 
@@ -349,12 +356,17 @@ export function settleShare(
   };
 }
 
+function tryAgain(request: ShareRequest, due: Due | undefined, now: number, policy: Policy): SharingWaba["due"] {
+  const looks = (due?.looks ?? 0) + 1;
+  return dueIn(request, now + lookDelayMs(looks + 3, policy.settleWindowMs), looks);
+}
+
 /** S5 of E4. Accepted: the allocation is recorded before E5 is even thought of. */
 export function settleRecord(
   business: Business,
   intent: RecordIntent,
   outcome: PostOutcome,
-  { now, onItem }: { now: number; onItem: boolean },
+  now: number,
   policy: Policy,
 ): Settlement {
   const { request, creditLineId } = intent;
@@ -376,9 +388,7 @@ export function settleRecord(
     };
   }
   if (outcome.kind === "no-effect" && intent.attempt === 1) {
-    const { due: _due, ...rest } = waba;
-    const retryAt = now + lookDelayMs(4, policy.settleWindowMs);
-    const closed: Waba = { ...rest, lastFailure: outcome.failure, ...(onItem ? { due: dueIn(request, retryAt) } : {}) };
+    const closed: Waba = { ...waba, lastFailure: outcome.failure, due: tryAgain(request, intent.due, now, policy) };
     return { ...base, waba: closed, change: changeTo(withWaba(settled, wabaId, closed)) };
   }
   const recordIntent = { ...intent, failure: outcome.failure };

@@ -142,7 +142,6 @@ const stepArbitrary = fc.oneof(
       post: fc.nat({ max: 5 }),
       outcome: fc.constantFrom("accepted", "accepted", "no-effect", "unknown", "refused", "refused", "named"),
       allocation: index,
-      onItem: fc.boolean(),
       seen: fc.constantFrom<RecordReading["seen"]>("live", "deleted", "unreadable"),
     }),
   },
@@ -254,14 +253,14 @@ function walk(steps: readonly Step[]): Moment[] {
     write(`probe-record:${finding.kind}`, recordRecordProbe(stored, look, finding, now, policy));
   }
 
-  function settlementOf({ intent, request, target }: (typeof posts)[number], outcome: PostOutcome, onItem: boolean) {
+  function settlementOf({ intent, request, target }: (typeof posts)[number], outcome: PostOutcome) {
     if (stored.epoch !== intent.epoch) return undefined;
     const waba = stored.wabas[request.wabaId];
     const { recordIntent } = stored;
     if (target === "business" && recordIntent?.id === intent.id)
-      return settleRecord(stored, recordIntent, outcome, { now, onItem }, policy);
+      return settleRecord(stored, recordIntent, outcome, now, policy);
     if (target === "waba" && isSharing(waba) && waba.intent?.id === intent.id)
-      return settleShare(stored, intent, request, outcome, { now, onItem }, policy);
+      return settleShare(stored, intent, request, outcome, now, policy);
     return undefined;
   }
 
@@ -271,7 +270,7 @@ function walk(steps: readonly Step[]): Moment[] {
     const { intent, request, target } = post;
     const allocationId = allocationIds[step.allocation] ?? "";
     const outcome = outcomeOf(step.outcome, allocationId);
-    const settlement = settlementOf(post, outcome, step.onItem);
+    const settlement = settlementOf(post, outcome);
     if (settlement !== undefined) {
       const { record, change } = settlement;
       const records =

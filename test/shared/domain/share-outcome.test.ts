@@ -158,9 +158,9 @@ describe("the answer to a POST", () => {
   const attempted = business({ wabas: { [wabaId]: sharingWaba() } });
   const { request } = sharingWaba();
 
-  function settle(outcome: PostOutcome, made = intent(), onItem = false) {
+  function settle(outcome: PostOutcome, made = intent()) {
     const stored = business({ wabas: { [wabaId]: sharingWaba({ intent: made }) } });
-    return settleShare(stored, made, request, outcome, { now, onItem }, policy);
+    return settleShare(stored, made, request, outcome, now, policy);
   }
 
   test("that accepts shares the WABA, records the allocation and makes the verification due in one write (S8)", () => {
@@ -195,16 +195,22 @@ describe("the answer to a POST", () => {
     expect(kept?.record).toEqual({ creditLineId: lineId, epoch: 1, state: "unknown", recordedAt: now });
   });
 
-  test("that was rejected before any effect closes the intent; the message tries again", () => {
+  test("that was rejected before any effect closes the intent, and keeps a due time: a duplicate may have left the command to the item", () => {
     const { waba, change } = settle({ kind: "no-effect", failure: failure("token_dead") });
-    expect(waba).toEqual(sharingWaba({ intent: undefined, due: undefined, lastFailure: failure("token_dead") }));
+    const due = dueIn(request, now + (16 * settleWindowMs) / 60, 1);
+    expect(waba).toEqual(sharingWaba({ intent: undefined, due, lastFailure: failure("token_dead") }));
     expect(change).toMatchObject({ events: [], conclusions: [] });
   });
 
-  test("H25: that was rejected before any effect keeps a due time when no message is left to try again", () => {
-    const { waba } = settle({ kind: "no-effect", failure: failure() }, intent(), true);
-    expect(waba.intent).toBeUndefined();
-    expect(waba.due).toEqual({ request, nextAt: now + (16 * settleWindowMs) / 60, looks: 0, sweeps: 0 });
+  test("that is rejected again and again comes back ever later", () => {
+    const { waba } = settle({ kind: "no-effect", failure: failure() });
+    const again = intendShare(
+      shareFacts({ request, business: business({ wabas: { [wabaId]: waba } }) }),
+      intent(),
+      policy,
+    );
+    const next = settleShare(again.business, intent(), request, { kind: "no-effect", failure: failure() }, now, policy);
+    expect(next.waba.due).toEqual(dueIn(request, now + (32 * settleWindowMs) / 60, 2));
   });
 
   test("H11: that rejects a second POST closes nothing: it may be the first one's effect speaking", () => {
@@ -234,9 +240,7 @@ describe("the answer to a POST", () => {
   test("cannot be settled where no attempt is", () => {
     const revoked = { ...attempted, wabas: { [wabaId]: revokedWaba() } };
     const outcome = { kind: "accepted", allocationId } as const;
-    expect(() => settleShare(revoked, intent(), request, outcome, { now, onItem: false }, policy)).toThrow(
-      "no attempt",
-    );
+    expect(() => settleShare(revoked, intent(), request, outcome, now, policy)).toThrow("no attempt");
   });
 });
 

@@ -144,13 +144,7 @@ describe("H12: the note of an E4 is the business's", () => {
   });
 
   test("an accepted E4 records the allocation, allocates the WABA, and is due at E5", () => {
-    const settlement = settleRecord(
-      allocating(),
-      note(),
-      { kind: "accepted", allocationId },
-      { now, onItem: false },
-      policy,
-    );
+    const settlement = settleRecord(allocating(), note(), { kind: "accepted", allocationId }, now, policy);
     expect(settlement).toMatchObject({ guard: "record", intentId: "intent-1", epoch: 0, record: { allocationId } });
     expect(settlement.waba).toMatchObject({ status: "allocated", allocationId, due: { nextAt: now } });
     expect(settlement.change.business.recordIntent).toBeUndefined();
@@ -163,7 +157,7 @@ describe("H12: the note of an E4 is the business's", () => {
     ["stays on any error of a second attempt (H11)", 2, "no-effect" as const, "intent-1"],
   ])("%s", (_title, attempt, kind, expected) => {
     const outcome = { kind, failure: failure("permission_denied") };
-    const settlement = settleRecord(allocating({ attempt }), note({ attempt }), outcome, { now, onItem: true }, policy);
+    const settlement = settleRecord(allocating({ attempt }), note({ attempt }), outcome, now, policy);
     expect(settlement.recordIntent?.id).toBe(expected);
     expect(settlement.waba.status).toBe("sharing");
     // Nothing waits without a due time (I9).
@@ -174,7 +168,7 @@ describe("H12: the note of an E4 is the business's", () => {
     const waba = sharingWaba({ status: "allocated", allocationId, request: twoCalls });
     const stored = business({ wabas: { [wabaId]: waba }, records: { [allocationId]: record() } });
     const outcome = { kind: "no-effect", failure: failure("permission_denied") } as const;
-    const { waba: next } = settleShare(stored, intent(), twoCalls, outcome, { now, onItem: false }, policy);
+    const { waba: next } = settleShare(stored, intent(), twoCalls, outcome, now, policy);
     expect(next).toMatchObject({ status: "allocated", allocationId, lastFailure: { reason: "permission_denied" } });
     expect(next.intent).toBeUndefined();
   });
