@@ -74,6 +74,10 @@ export function decideShare(facts: ShareFacts, policy: Policy): ShareDecision {
 
   const held = [waba?.request, business.waiting[request.wabaId]?.request];
   if (held.some((one) => one?.commandId === request.commandId && !isSame(one, request))) return { kind: "reused" };
+  // A revocation overtook this very command while it was on the item: a copy of it gets the answer that waits there.
+  if (waba !== undefined && isOvertaken(waba) && isSame(waba.due.request, request)) {
+    return { kind: "refuse", reason: "business_revoked" };
+  }
 
   // The unsettled attempt comes first: whatever Meta shows meanwhile may be its effect (H2).
   if (isSharing(waba) && waba.intent !== undefined) {
@@ -163,6 +167,16 @@ function decideRecord({ now, request, business }: ShareFacts, records: RecordRea
       seen === "live" && receivingBusinessId === business.businessId && creditLineId === policy.creditLineId,
   );
   if (live !== undefined) return attachBy(request, live.allocationId, now);
+  // Answered a moment ago, and not shown yet: another E4 would make a second record (found by simulation).
+  const young = Object.entries(business.records).find(
+    ([, record]) =>
+      record.state === "unknown" &&
+      record.epoch === business.epoch &&
+      record.foreign !== true &&
+      record.creditLineId === policy.creditLineId &&
+      now <= record.recordedAt + policy.settleWindowMs,
+  );
+  if (young !== undefined) return attachBy(request, young[0], now);
   // Without the customer's token nothing could be attached: then nothing is shared either.
   const attachable = attachBy(request, "", now);
   return attachable.kind === "attach" ? { kind: "allocate" } : attachable;
@@ -524,22 +538,27 @@ export function refusal(
 /** A command that a revocation overtook while it was on the item is answered, and its due time ends. */
 export function answerRevoked(business: Business, wabaId: string): Change | undefined {
   const waba = business.wabas[wabaId];
-  if (waba?.due === undefined || (waba.status !== "revoking" && waba.status !== "revoked")) return undefined;
-  const { due, ...rest } = waba;
-  const next = { ...business, wabas: { ...business.wabas, [wabaId]: rest } };
-  return { business: next, events: [], conclusions: [refuseWaiting(business, due.request, "business_revoked")] };
+  if (waba === undefined || !isOvertaken(waba)) return undefined;
+  const { request } = waba.due;
+  const next = withoutOwn(business, request);
+  return { business: next, events: [], conclusions: [refuseWaiting(business, request, "business_revoked")] };
 }
 
-/** The item without what it held for this very command: its place among the waiting, or the due time of its closed attempt. */
-function withoutOwn(business: Business, request: ShareRequest): Business {
+function isOvertaken(waba: Waba): waba is Waba & { due: NonNullable<Waba["due"]> } {
+  return waba.due !== undefined && (waba.status === "revoking" || waba.status === "revoked");
+}
+
+/** The item without what it held for this very command: its place among the waiting, and the due time of an entry it has left. */
+function withoutOwn(business: Business, request: ShareRequest | VerifyRequest): Business {
   const { wabaId } = request;
   const parked = business.waiting[wabaId];
   const unparked =
     parked !== undefined && isSame(parked.request, request) ? withoutWaiting(business, wabaId) : business;
   const waba = unparked.wabas[wabaId];
-  if (!isSharing(waba) || waba.intent !== undefined || waba.due === undefined) return unparked;
-  if (!isSame(waba.due.request, request)) return unparked;
-  const { due: _answered, ...rest } = waba;
+  if (waba?.due === undefined || !isSame(waba.due.request, request)) return unparked;
+  const isLeft = isOvertaken(waba) || (isSharing(waba) && waba.intent === undefined);
+  if (!isLeft) return unparked;
+  const { due: _answered, ...rest } = { due: undefined, ...waba };
   return withWaba(unparked, wabaId, rest);
 }
 

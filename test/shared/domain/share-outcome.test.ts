@@ -10,6 +10,7 @@ import {
   intendSecondPost,
   intendShare,
   parkShare,
+  refuse,
   settleShare,
 } from "../../../shared/domain/share.ts";
 import {
@@ -277,6 +278,27 @@ describe("a share of what is shared", () => {
     expect(change.conclusions).toMatchObject([
       { request, outcome: "done", event: { detailType, commandId: "share-2", status } },
     ]);
+  });
+});
+
+describe("a command that a revocation overtook on the item", () => {
+  const request = shareRequest();
+  const overtaken = revokedWaba({ request, due: dueIn(request, now) });
+
+  test("is answered once, also when a copy of it was parked beside (found by simulation)", () => {
+    const due = { nextAt: now, looks: 0, sweeps: 0 };
+    const stored = revokedBusiness({ wabas: { [wabaId]: overtaken }, waiting: { [wabaId]: { request, due } } });
+    const change = answerRevoked(stored, wabaId);
+    expect(change?.conclusions).toMatchObject([{ outcome: "refused", reason: "business_revoked" }]);
+    expect(change?.business.wabas[wabaId]?.due).toBeUndefined();
+    expect(change?.business.waiting).toEqual({});
+  });
+
+  test("gives a copy of it the same answer, and is not parked again", () => {
+    const stored = revokedBusiness({ wabas: { [wabaId]: overtaken } });
+    const facts = shareFacts({ request, business: stored });
+    expect(decideShare(facts, policy)).toEqual({ kind: "refuse", reason: "business_revoked" });
+    expect(refuse(stored, request, "business_revoked").business.wabas[wabaId]?.due).toBeUndefined();
   });
 });
 

@@ -79,6 +79,15 @@ describe("a share in two calls", () => {
     expect(decideShare(facts({ estate: oneRecord(reading) }), policy)).toEqual({ kind: "allocate" });
   });
 
+  test("attaches by a record that was answered a moment ago and is not shown yet (found by simulation)", () => {
+    const answered = business({ records: { [allocationId]: record({ state: "unknown", recordedAt: now }) } });
+    const unseen = estate([recordReading({ seen: "missing" })], { startedAt: now });
+    const early = facts({ business: answered, estate: unseen });
+    expect(decideShare(early, policy)).toEqual({ kind: "attach", allocationId });
+    // After the window Meta's reads are the truth again (A3).
+    expect(decideShare({ ...early, now: now + settleWindowMs + 1 }, policy)).toEqual({ kind: "allocate" });
+  });
+
   test("waits for Meta when a record cannot be read: it may be live", () => {
     const decision = decideShare(facts({ estate: oneRecord({ seen: "unreadable" }) }), policy);
     expect(decision).toMatchObject({ kind: "block", reason: "meta_unavailable" });
