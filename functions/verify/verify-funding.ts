@@ -38,17 +38,23 @@ async function verifyFunding(request: VerifyRequest, turn: Turn, deps: CommandDe
   await look(businessId, request.wabaId, request, turn, deps);
 }
 
-/** @param request the command at hand; undefined when the entry's own due time brought us here. */
+/** @param asked the command at hand, or the entry's own look that came due. */
 async function look(
   businessId: string,
   wabaId: string,
-  request: VerifyRequest | undefined,
+  asked: VerifyRequest | Continuation,
   turn: Turn,
   deps: CommandDeps,
 ): Promise<void> {
+  const request = asked.type === "verify" ? asked : undefined;
   const { store, graph, now, policy } = deps;
   for (let round = 0; round < roundsMax; round += 1) {
     const business = await store.loadBusiness(businessId);
+    // Asked anew in each round: a neighbour that won the write may have made this very look (found by simulation).
+    if (asked.type === "continue" && !isDue(business, wabaId, asked)) {
+      turn.log.debug("A stale look is dropped");
+      return;
+    }
     const decision = decideVerify(business, wabaId);
     if (business === undefined || decision.kind === "refuse") {
       if (request === undefined) return;
@@ -100,23 +106,25 @@ async function look(
 
 /** An entry of the item is looked at again (C1). A look that was recorded meanwhile makes the message stale. */
 async function continueVerify(continuation: Continuation, turn: Turn, deps: CommandDeps): Promise<void> {
-  const { businessId, wabaId, commandId, looks } = continuation;
-  if (businessId === undefined || wabaId === undefined)
+  const { businessId, wabaId } = continuation;
+  if (businessId === undefined || wabaId === undefined) {
     throw new Error("A verification goes on for a business and a WABA");
+  }
   const business = await deps.store.loadBusiness(businessId);
   const due = business?.wabas[wabaId]?.due;
-  if (business === undefined || due?.request.commandId !== commandId || due.looks !== looks) {
-    turn.log.debug("A stale look is dropped");
-    return;
-  }
-  turn.request = due.request;
-  turn.sweeps = due.sweeps;
-  const answered = answerRevoked(business, wabaId);
-  if (answered !== undefined) {
+  turn.request = due?.request;
+  turn.sweeps = due?.sweeps ?? 0;
+  const answered = business === undefined ? undefined : answerRevoked(business, wabaId);
+  if (business !== undefined && answered !== undefined && isDue(business, wabaId, continuation)) {
     await deps.store.commit(business, answered, deps.now());
     return;
   }
-  await look(businessId, wabaId, undefined, turn, deps);
+  await look(businessId, wabaId, continuation, turn, deps);
+}
+
+function isDue(business: Business | undefined, wabaId: string, { commandId, looks }: Continuation): boolean {
+  const due = business?.wabas[wabaId]?.due;
+  return due?.request.commandId === commandId && due.looks === looks;
 }
 
 async function wakeNext(business: Business, wabaId: string, turn: Turn, deps: CommandDeps): Promise<void> {

@@ -28,7 +28,7 @@ import {
 import { switchWindowEnd } from "./calendar.ts";
 import type { DetailType, EventDraft } from "./events.ts";
 import type { EstateReading, Funding, RecordReading, WabaReading } from "./readings.ts";
-import { fundingRecord, withRecords } from "./readings.ts";
+import { fundingRecord, isConfirmedDeleted, withRecords } from "./readings.ts";
 import type { BlockReason, Failure, RefuseReason } from "./reasons.ts";
 
 /** What a share knows when it decides. What it has not read yet is undefined, and asked for only when it matters. */
@@ -167,10 +167,11 @@ function decideRecord({ now, request, business }: ShareFacts, records: RecordRea
       seen === "live" && receivingBusinessId === business.businessId && creditLineId === policy.creditLineId,
   );
   if (live !== undefined) return attachBy(request, live.allocationId, now);
-  // Answered a moment ago, and not shown yet: another E4 would make a second record (found by simulation).
+  // Answered a moment ago, and not shown yet, or shown as it was in an earlier life (H18): another E4 would make a second
+  // record (found by simulation).
   const young = Object.entries(business.records).find(
     ([, record]) =>
-      record.state === "unknown" &&
+      !isConfirmedDeleted(record) &&
       record.epoch === business.epoch &&
       record.foreign !== true &&
       record.creditLineId === policy.creditLineId &&

@@ -474,7 +474,11 @@ describe("a refusal", () => {
     ["another command's closed attempt", sharingWaba({ intent: undefined }), shareRequest({ commandId: "share-2" })],
     ["an attempt that is unsettled", sharingWaba(), shareRequest()],
     ["a verification", sharedWaba(), shareRequest()],
-    ["a revoked WABA", revokedWaba({ due: dueIn(shareRequest(), now) }), shareRequest()],
+    [
+      "another command on a revoked WABA",
+      revokedWaba({ due: dueIn(shareRequest(), now) }),
+      shareRequest({ commandId: "share-2" }),
+    ],
   ])("keeps the due time of %s", (_title, waba, request) => {
     const stored = business({ wabas: { [wabaId]: waba } });
     expect(refuse(stored, request, "funded_elsewhere").business).toBe(stored);
