@@ -63,7 +63,7 @@ async function look(
       await store.conclude(refuseVerify(business, request, reason), now());
       return;
     }
-    if (decision.kind === "later") throw new LaterError("a share is under way", lookDelayMs(1, policy.settleWindowMs));
+    if (decision.kind === "later") throw new LaterError("a share is under way", untilDue(business, wabaId, deps));
 
     // Both reads begin after the load of the version that their result replaces (V1, I4).
     const { waba } = decision;
@@ -97,7 +97,7 @@ async function look(
     if (!written.saved) continue;
     await wakeNext(written.business, wabaId, turn, deps);
     if (outcome.kind === "write-then-later") {
-      throw new LaterError("another verification of this WABA is under way", lookDelayMs(2, policy.settleWindowMs));
+      throw new LaterError("another verification of this WABA is under way", untilDue(written.business, wabaId, deps));
     }
     return;
   }
@@ -120,6 +120,12 @@ async function continueVerify(continuation: Continuation, turn: Turn, deps: Comm
     return;
   }
   await look(businessId, wabaId, continuation, turn, deps);
+}
+
+/** There is nothing to learn before the entry's own next look. */
+function untilDue(business: Business, wabaId: string, { now, policy }: CommandDeps): number {
+  const nextAt = business.wabas[wabaId]?.due?.nextAt ?? 0;
+  return Math.max(nextAt - now(), lookDelayMs(1, policy.settleWindowMs));
 }
 
 function isDue(business: Business | undefined, wabaId: string, { commandId, looks }: Continuation): boolean {
