@@ -37,7 +37,7 @@ export type Invocation = {
   faults: number;
   metaReads: MetaRead[];
   /** When it loaded which version and epoch of a business last. */
-  loads: Map<string, { version: number; epoch: number; at: number }>;
+  loads: Map<string, { version: number; epoch: number; at: number; revokedAt: number | undefined }>;
   /** When it sent its last DELETE. */
   deletedAt?: number;
 };
@@ -56,7 +56,9 @@ export type DrawnFault = { key: string; kind: string; boundary: string };
  */
 export function createEngine(history: History, options: EngineOptions) {
   const scheduler = createScheduler(history.startAt);
-  const { now } = scheduler;
+  function now(): number {
+    return scheduler.now();
+  }
   const hostRandom = randomOf(`host ${history.seed}`);
   const faults: DrawnFault[] = [];
   const counts: Record<string, number> = {};
@@ -72,7 +74,7 @@ export function createEngine(history: History, options: EngineOptions) {
     clearTimer(timer: object) {
       if ("run" in timer) timer.run = undefined;
     },
-    random: hostRandom.next,
+    random: () => hostRandom.next(),
   };
 
   function createProcess(name: string): Process {
@@ -189,7 +191,7 @@ export function createEngine(history: History, options: EngineOptions) {
 
   return {
     now,
-    at: scheduler.at,
+    at: (...timer: Parameters<typeof scheduler.at>) => scheduler.at(...timer),
     createProcess,
     invoke,
     deliver,
@@ -225,6 +227,8 @@ function latency(random: Random): number {
 
 function stamp(time: number, startAt: number): string {
   const seconds = (time - startAt) / 1000;
-  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60].map((part) => String(part).padStart(2, "0"));
+  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60].map((part) =>
+    String(part).padStart(2, "0"),
+  );
   return `${parts.join(":")}:${(seconds % 60).toFixed(3).padStart(6, "0")}`;
 }

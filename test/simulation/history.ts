@@ -9,7 +9,7 @@ export const settleWindowMs = 1_800_000;
 export const clockSkewMs = 300_000;
 /** What A2 and A3 allow. */
 export const landingMsMax = 300_000;
-export const lagMsMax = 600_000;
+const lagMsMax = 600_000;
 
 export type Work = "share" | "verify" | "revoke";
 
@@ -58,7 +58,7 @@ const minuteMs = 60_000;
 const hourMs = 3_600_000;
 const dayMs = 24 * hourMs;
 
-export const breaches: readonly Breach[] = ["A1", "A2", "A3", "A4", "A5", "A6"];
+const breaches: readonly Breach[] = ["A1", "A2", "A3", "A4", "A5", "A6"];
 
 /** The history that a seed names. Every fourth one breaks an assumption. */
 export function drawHistory(seed: number): History {
@@ -86,7 +86,7 @@ export function drawHistory(seed: number): History {
     sends,
     hands,
     quietAt,
-    endAt: quietAt + (random.chance(0.1) ? 40 * dayMs : 4 * hourMs),
+    endAt: quietAt + (random.chance(0.03) ? 40 * dayMs : 4 * hourMs),
   };
 }
 
@@ -172,9 +172,13 @@ function drawSends(
       const other = { ...body, requestedBy: "somebody-else" };
       sends.push({ id: `m${number}x`, at: at + random.span(10, minuteMs), work, body: JSON.stringify(other) });
     }
-    if (random.chance(0.02)) {
-      const bad = random.pick(["{", JSON.stringify({ ...body, commandId: `b${number}`, extra: 1 }), '{"type":"share"}']);
-      sends.push({ id: `m${number}b`, at: at + random.span(10, 5000), work, body: bad });
+    if (random.chance(0.05)) {
+      const bad = random.pick([
+        "{",
+        JSON.stringify({ ...body, commandId: `b${number}`, extra: 1 }),
+        '{"type":"share"}',
+      ]);
+      sends.push({ id: `m${number}b`, at: at + random.span(10, 500), work, body: bad });
     }
   }
   return { sends: sends.toSorted((one, other) => one.at - other.at), endAt: Math.max(...sends.map((send) => send.at)) };
@@ -206,7 +210,9 @@ function drawCommand(
         currency: random.chance(0.96) ? waba.currency : random.pick(["GBP", "SEK"]),
         ...(random.chance(0.4) ? { method: random.pick(["share-and-attach", "share-then-attach"]) } : {}),
         ...(withToken ? { businessTokenSecret: random.chance(0.02) ? "elsewhere/token" : secret } : {}),
-        ...(random.chance(0.15) ? { businessId: random.chance(0.9) ? businessId : random.pick(customers).businessId } : {}),
+        ...(random.chance(0.15)
+          ? { businessId: random.chance(0.9) ? businessId : random.pick(customers).businessId }
+          : {}),
         ...(random.chance(0.45) ? { reshareAfterRevocation: true } : {}),
         ...(waba.foreignFundingId !== undefined && random.chance(0.7) ? { partnerSwitch: true } : {}),
       },
@@ -215,15 +221,16 @@ function drawCommand(
   if (chance < 0.72) {
     return {
       work: "verify",
-      body: { ...common, type: "verify", wabaId: waba.wabaId, ...(random.chance(0.6) ? { businessTokenSecret: secret } : {}) },
+      body: {
+        ...common,
+        type: "verify",
+        wabaId: waba.wabaId,
+        ...(random.chance(0.6) ? { businessTokenSecret: secret } : {}),
+      },
     };
   }
   const claimed = random.chance(0.95) ? businessId : random.pick(customers).businessId;
-  const target = random.pick([
-    { wabaId: waba.wabaId },
-    { wabaId: waba.wabaId, businessId: claimed },
-    { businessId },
-  ]);
+  const target = random.pick([{ wabaId: waba.wabaId }, { wabaId: waba.wabaId, businessId: claimed }, { businessId }]);
   const reason = random.pick(["operator", "offboarded", "non_payment", "risk", "customer_unshared"]);
   return { work: "revoke", body: { ...common, type: "revoke", ...target, reason } };
 }

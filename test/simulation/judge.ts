@@ -1,7 +1,8 @@
 import type { Change as MetaChange, MetaModel } from "../../infra/local/meta/meta-model.ts";
+import { attachmentsOf, isLive } from "../../infra/local/meta/meta-model.ts";
 import { type ParsedBody, parseBody } from "../../shared/contracts/commands.ts";
-import type { Business, Intent, Waba } from "../../shared/domain/business.ts";
-import { dueEntries, isSharing } from "../../shared/domain/business.ts";
+import type { Business, Intent, ShareRequest, Waba } from "../../shared/domain/business.ts";
+import { dueEntries, isHeld, isSharing } from "../../shared/domain/business.ts";
 import type { RecordedEvent } from "../../shared/domain/events.ts";
 import { businessSchema, commandSchema, eventSchema, keys, pointerSchema } from "../../shared/store/items.ts";
 import type { Coverage } from "./coverage.ts";
@@ -9,7 +10,7 @@ import type { Engine, Invocation, MetaRead } from "./engine.ts";
 import type { History, Send } from "./history.ts";
 import { clockSkewMs, settleWindowMs } from "./history.ts";
 import type { MemoryTable, TableChange } from "./memory-store.ts";
-import type { SentChange } from "./meta-transport.ts";
+import { functionMs, type SentChange } from "./meta-transport.ts";
 import type { Message } from "./room.ts";
 
 export type Violation = { invariant: string; message: string };
@@ -21,12 +22,22 @@ type KnownIntent = {
   target: string;
   businessId: string;
   epoch: number;
+  sendDeadline: number;
+  request: ShareRequest;
   invocation: Invocation | undefined;
   sentAt?: number;
 };
 
 /** A POST or DELETE by its number in Meta's ledger. */
-type KnownCall = { name: string; subject: string; intent?: KnownIntent; deleteEpoch?: number; businessId?: string };
+type KnownCall = {
+  name: string;
+  subject: string;
+  intent?: KnownIntent;
+  /** Of a DELETE: the revocation it is sent for. */
+  deleteEpoch?: number;
+  revokedAt?: number;
+  businessId?: string;
+};
 
 /** What the judge looks at when it looks around. */
 export type JudgedRoom = {
@@ -94,6 +105,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         coverage.transitions[step] = (coverage.transitions[step] ?? 0) + 1;
       }
       judgeVerified(wabaId, known, waba, old, invocation);
+      judgeMismatched(wabaId, known, waba, invocation);
       judgeAdopted(wabaId, known, waba, old, invocation);
     }
     judgeDue(change);
@@ -111,15 +123,29 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       const before = old?.wabas[wabaId]?.intent;
       if (waba.intent === undefined || waba.intent.id === before?.id) continue;
       const call = waba.status === "allocated" ? "E5" : "E2";
-      note(waba.intent, before, call, wabaId);
+      note(waba.intent, waba.request, before, call, wabaId);
     }
     const { recordIntent } = business;
     if (recordIntent !== undefined && recordIntent.id !== old?.recordIntent?.id) {
-      note(recordIntent, old?.recordIntent, "E4", businessId);
+      note(recordIntent, recordIntent.request, old?.recordIntent, "E4", businessId);
     }
 
-    function note({ id, epoch }: Intent, before: Intent | undefined, call: "E2" | "E4" | "E5", target: string): void {
-      intents.set(id, { id, call, target, businessId, epoch, invocation });
+    function note(
+      { id, epoch, sendDeadline }: Intent,
+      request: ShareRequest,
+      before: Intent | undefined,
+      call: KnownIntent["call"],
+      target: string,
+    ): void {
+      intents.set(id, { id, call, target, businessId, epoch, sendDeadline, request, invocation });
+      const { commandId, hash } = request;
+      const row = theRoom().table.get(keys.command(commandId))?.command;
+      if (row?.outcome !== undefined && row.hash === hash) {
+        broken(
+          "T2",
+          `${call} of ${target} is begun for ${commandId}, which is concluded (${row.outcome} ${row.reason ?? ""})`,
+        );
+      }
       if (before === undefined || before.epoch !== epoch) return;
       if (!hasTwoAbsences(before, businessId, invocation)) {
         broken("I1a", `a further intent for ${call} of ${target}, though the earlier one was not found absent twice`);
@@ -191,6 +217,21 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     if (!isProven) broken("I4", `${wabaId} became verified without E6 and E7 that say so, read after the load`);
   }
 
+  /** V2: only two complete readings are a mismatch. */
+  function judgeMismatched(
+    wabaId: string,
+    known: Waba | undefined,
+    waba: Waba,
+    invocation: Invocation | undefined,
+  ): void {
+    if (waba.status !== "mismatched" || known?.status === "mismatched" || invocation === undefined) return;
+    const reads = invocation.metaReads.filter(({ isOk }) => isOk);
+    const isRead =
+      reads.some(({ name, id }) => name === "E6" && id === waba.allocationId) &&
+      reads.some(({ name, id }) => (name === "E7" || name === "E3") && id === wabaId);
+    if (!isRead) broken("V2", `${wabaId} became mismatched by a read that failed`);
+  }
+
   /** I10, where it costs money: a share believed without a POST of its own. */
   function judgeAdopted(
     wabaId: string,
@@ -226,7 +267,10 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     if (change.after.transition?.events.some(({ detailType }) => detailType === "Share Accepted")) return;
     if (now?.request.commandId !== before.request.commandId && isSharing(now)) return;
     if (now?.status !== before.status || now.allocationId !== before.allocationId) {
-      broken("I11", `the refusal of ${command.commandId} changed ${command.wabaId} from ${before.status} to ${now?.status}`);
+      broken(
+        "I11",
+        `the refusal of ${command.commandId} changed ${command.wabaId} from ${before.status} to ${now?.status}`,
+      );
     }
   }
 
@@ -253,18 +297,22 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
           callNumber !== undefined && allocationId === recordId && isBeginning(kind),
       );
       const deletedAt = ledger.find(
-        ({ n, time }) => calls.get(n)?.name === "E9" && calls.get(n)?.subject === recordId && time >= (begun?.time ?? 0),
+        ({ n, time }) =>
+          calls.get(n)?.name === "E9" && calls.get(n)?.subject === recordId && time >= (begun?.time ?? 0),
       )?.time;
       if (deletedAt === undefined) return broken("I2a", `done without a DELETE of ${recordId}`);
       const isConfirmed = ledger.some(
-        (call) => call.name === "E6" && call.path === `/${recordId}` && call.time >= deletedAt && call.status !== undefined,
+        (call) =>
+          call.name === "E6" && call.path === `/${recordId}` && call.time >= deletedAt && call.status !== undefined,
       );
       if (!isConfirmed) return broken("I2a", `done without a look at ${recordId} after its DELETE`);
     }
     const freshReads = listed.filter(({ sentAt }) => sentAt >= freshAt);
     for (const id of freshReads.flatMap(({ body }) => liveIdsOf(body))) {
       const record = business.records[id];
-      const isDead = [...calls.values()].some((call) => call.name === "E9" && call.subject === id && call.deleteEpoch === epoch);
+      const isDead = [...calls.values()].some(
+        (call) => call.name === "E9" && call.subject === id && call.deleteEpoch === epoch,
+      );
       if (record?.foreign !== true && !isDead) {
         return broken("I2a", `the revocation of ${businessId} is done, though its last list shows ${id}`);
       }
@@ -286,8 +334,12 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         (one) =>
           one.invocation === invocation && one.call === name && one.target === subject && one.sentAt === undefined,
       );
-      if (intent === undefined) return broken("I1a", `${name} of ${subject} is sent without an intent of its sender's own`);
+      if (intent === undefined)
+        return broken("I1a", `${name} of ${subject} is sent without an intent of its sender's own`);
       intent.sentAt = engine.now();
+      if (history.breach !== "A1" && engine.now() > intent.sendDeadline + functionMs) {
+        return broken("I1a", `${name} of ${subject} leaves later than its deadline and the function's time-out`);
+      }
       known.intent = intent;
       known.businessId = intent.businessId;
       return;
@@ -302,6 +354,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     }
     known.businessId = businessId;
     known.deleteEpoch = loaded.epoch;
+    if (loaded.revokedAt !== undefined) known.revokedAt = loaded.revokedAt;
   }
 
   function onReceived(sent: SentChange, callNumber: number): void {
@@ -389,10 +442,13 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     const { meta, table, stream, audit } = theRoom();
     judgeEffects(meta);
     judgeRevoked(meta);
+    judgeLateAnswers(meta);
+    judgeBelief(meta);
     for (const send of accepted) judgeAnswered(send);
     for (const { after } of stream) {
       const { transition } = after;
-      if (transition === undefined) continue;
+      // What was written last may still be on its way.
+      if (transition === undefined || transition.changedAt > history.endAt - 900_000) continue;
       if (!audit.has(transition.id)) broken("I3", `the change ${transition.id} of ${after.pk} is not audited`);
       for (const { eventId, detailType } of transition.events) {
         if (!announced.has(eventId)) broken("I3", `${detailType} (${eventId}) was recorded and never announced`);
@@ -410,7 +466,10 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       const { callNumber, kind } = change;
       const intent = callNumber === undefined ? undefined : calls.get(callNumber)?.intent;
       if (callNumber === undefined || intent === undefined || counted.has(callNumber)) continue;
-      if (!isBeginning(kind) && kind !== "waba_attached") continue;
+      // A record that no WABA of its call came to be attached to is an effect only while no other WABA uses it.
+      const isShared = kind === "waba_attached" || intent.call === "E4";
+      const isOrphan = isBeginning(kind) && !meta.attachments.some((one) => one.allocationId === change.allocationId);
+      if (!isShared && !isOrphan) continue;
       counted.add(callNumber);
       const key = `${intent.call === "E4" ? "business" : "WABA"} ${intent.target} in epoch ${intent.epoch}`;
       const earlier = effects.get(key) ?? [];
@@ -425,7 +484,8 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
           other.time <= change.time &&
           (other.businessId === intent.businessId || other.wabaId === intent.target),
       );
-      if (!byHand) breachable("I1b", `two POSTs took effect for the ${key} (calls ${previous.callNumber} and ${callNumber})`);
+      if (!byHand)
+        breachable("I1b", `two POSTs took effect for the ${key} (calls ${previous.callNumber} and ${callNumber})`);
     }
   }
 
@@ -436,17 +496,78 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       const intent = begun.callNumber === undefined ? undefined : calls.get(begun.callNumber)?.intent;
       if (intent === undefined) continue;
       const ended = meta.changes.find(
-        ({ kind, allocationId, n }) => kind === "allocation_deleted" && allocationId === begun.allocationId && n > begun.n,
+        ({ kind, allocationId, n }) =>
+          kind === "allocation_deleted" && allocationId === begun.allocationId && n > begun.n,
       );
       for (const { businessId, epoch, at } of done) {
         if (businessId !== intent.businessId || intent.epoch >= epoch) continue;
         if (ended === undefined || ended.time > at) {
-          breachable("I2b", `${begun.allocationId} of epoch ${intent.epoch} is live after ${businessId} was revoked in epoch ${epoch}`);
+          breachable(
+            "I2b",
+            `${begun.allocationId} of epoch ${intent.epoch} is live after ${businessId} was revoked in epoch ${epoch}`,
+          );
         }
       }
       const killer = ended?.callNumber === undefined ? undefined : calls.get(ended.callNumber);
+      const { revokedAt } = killer ?? {};
+      const { requestedAt, reshareAfterRevocation } = intent.request;
+      const deletedAt = ended?.time ?? 0;
+      const isAccepted = [...announced.values()].some(
+        ({ detailType, commandId, occurredAt }) =>
+          detailType === "Share Accepted" && commandId === intent.request.commandId && occurredAt < deletedAt,
+      );
+      const isNewer = reshareAfterRevocation && requestedAt > (revokedAt ?? Infinity) + clockSkewMs;
+      if (isAccepted && isNewer) {
+        breachable(
+          "I2d",
+          `a revocation of ${revokedAt} took ${begun.allocationId}, which was shared anew at ${requestedAt}`,
+        );
+      }
       if (killer?.deleteEpoch !== undefined && intent.epoch >= killer.deleteEpoch) {
-        breachable("I2d", `the DELETE of epoch ${killer.deleteEpoch} took ${begun.allocationId}, which was shared after it`);
+        breachable(
+          "I2d",
+          `the DELETE of epoch ${killer.deleteEpoch} took ${begun.allocationId}, which was shared after it`,
+        );
+      }
+    }
+  }
+
+  /** I2c, as far as a late answer shows it (S7): a live record of a revoked business is on its way to be deleted, or told of. */
+  function judgeLateAnswers(meta: MetaModel): void {
+    for (const intent of intents.values()) {
+      const { invocation, businessId, call, target, epoch } = intent;
+      if (invocation?.isOver !== true) continue;
+      const answer = invocation.metaReads.find(({ name, id, isOk }) => isOk && name === call && id === target);
+      const recordId = recordOf(answer?.body)["allocation_config_id"];
+      const record = typeof recordId === "string" ? meta.allocations.get(recordId) : undefined;
+      if (record === undefined || !isLive(record, "truth", engine.now())) continue;
+      const begun = meta.changes.findLast(({ kind, allocationId }) => allocationId === record.id && isBeginning(kind));
+      // Hands may have revived it (A7).
+      if (begun?.callNumber === undefined || calls.get(begun.callNumber)?.intent !== intent) continue;
+      const item = theRoom().table.get(keys.business(businessId))?.business;
+      const isRevoked =
+        item !== undefined && isOver(item) && epoch < item.epoch && !Object.values(item.wabas).some(isHeld);
+      const isTold = [...announced.values()].some(
+        ({ detailType, allocationConfigId }) => detailType === "Drift Found" && allocationConfigId === record.id,
+      );
+      if (isRevoked && !isTold)
+        broken("I2c", `${record.id} of the revoked ${businessId} is live, though its answer came`);
+    }
+  }
+
+  /** I6, where nobody but us has had a hand in it: what is believed shared is funded by that record. */
+  function judgeBelief(meta: MetaModel): void {
+    for (const { business } of theRoom().table.items.values()) {
+      if (business === undefined) continue;
+      const touched = meta.changes.some(
+        ({ callNumber, businessId, time }) =>
+          callNumber === undefined && businessId === business.businessId && time > history.startAt,
+      );
+      if (touched) continue;
+      for (const [wabaId, waba] of Object.entries(business.wabas)) {
+        if (waba.status !== "shared" && waba.status !== "verified") continue;
+        const isFunded = attachmentsOf(meta, wabaId).some(({ to }) => to === undefined);
+        if (!isFunded) breachable("I6", `${wabaId} is ${waba.status} here, and not funded by us at Meta`);
       }
     }
   }
@@ -462,7 +583,8 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       }
       return;
     }
-    coverage.outcomes[`${row.outcome} ${row.reason ?? ""}`] = (coverage.outcomes[`${row.outcome} ${row.reason ?? ""}`] ?? 0) + 1;
+    coverage.outcomes[`${row.outcome} ${row.reason ?? ""}`] =
+      (coverage.outcomes[`${row.outcome} ${row.reason ?? ""}`] ?? 0) + 1;
     if (row.event === undefined || !announced.has(row.event.eventId)) {
       broken("I3", `the outcome ${row.outcome} of ${send.id} was never announced`);
     }
@@ -483,7 +605,10 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         revocation?.joined.some((request) => request.commandId === commandId) === true ||
         Object.values(business.wabas).some(({ due }) => due?.request.commandId === commandId);
       if (waits && isDueLater(business, commandId)) return true;
-      if (waits && events.some((event) => event.businessId === business.businessId && askForHelp.has(event.detailType))) {
+      if (
+        waits &&
+        events.some((event) => event.businessId === business.businessId && askForHelp.has(event.detailType))
+      ) {
         return true;
       }
     }
@@ -515,7 +640,8 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       if (value === undefined) continue;
       const parsed = schema.safeParse(value);
       if (!parsed.success) return broken("schema", `${pk} cannot be read back: ${parsed.error.message.slice(0, 200)}`);
-      if (canonical(parsed.data) !== canonical(value)) broken("schema", `${pk} loses a part of itself when it is read back`);
+      if (canonical(parsed.data) !== canonical(value))
+        broken("schema", `${pk} loses a part of itself when it is read back`);
     }
   }
 
@@ -528,7 +654,8 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     for (const call of theRoom().meta.calls) {
       if (call.violation !== undefined) broken("I7", `${call.path}: ${call.violation}`);
     }
-    for (const event of bus) if (!eventSchema.safeParse(event).success) broken("schema", `${event.detailType} is malformed`);
+    for (const event of bus)
+      if (!eventSchema.safeParse(event).success) broken("schema", `${event.detailType} is malformed`);
   }
 
   return {
@@ -543,8 +670,11 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     onLoad(invocation: Invocation, answer: unknown) {
       const business = answer as Business | undefined;
       if (business === undefined) return;
-      const { businessId, version, epoch } = business;
-      invocation.loads.set(businessId, { version, epoch, at: engine.now() });
+      const { businessId, version, epoch, revocation } = business;
+      const revokedAt = revocation?.requestedAt;
+      // The records of a batch load side by side: the first load of a version is what any of them may rest on.
+      if (invocation.loads.get(businessId)?.version === version) return;
+      invocation.loads.set(businessId, { version, epoch, at: engine.now(), revokedAt });
     },
     attach(next: JudgedRoom) {
       room = next;
@@ -564,9 +694,9 @@ const askForHelp: ReadonlySet<string> = new Set([
   "Drift Found",
 ]);
 
-/** A person was asked to look at the WABA that the command names. */
-function isAbout({ detailType, wabaId }: RecordedEvent, body: string): boolean {
-  return askForHelp.has(detailType) && wabaId !== undefined && body.includes(wabaId);
+/** A person was asked to look at the WABA or the business that the command names. */
+function isAbout({ detailType, wabaId, businessId }: RecordedEvent, body: string): boolean {
+  return askForHelp.has(detailType) && [wabaId, businessId].some((id) => id !== undefined && body.includes(id));
 }
 
 function startOfLastList(listed: MetaRead[]): number | undefined {

@@ -6,7 +6,7 @@ describeStateStore("in memory", async (): Promise<StoreUnderTest> => {
   const table = createMemoryTable();
   let losing = false;
   async function send<T>(operation: string, request: () => T): Promise<T> {
-    await undefined;
+    await Promise.resolve();
     const answer = request();
     if (!losing || operation.startsWith("load")) return answer;
     losing = false;

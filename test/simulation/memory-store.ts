@@ -105,9 +105,7 @@ export function createMemoryStore(table: MemoryTable, newId: () => string, send:
         const business: Business = {
           ...current,
           wabas: { ...current.wabas, [wabaId]: settlement.waba },
-          ...(record === undefined
-            ? {}
-            : { records: { ...current.records, [record.allocationId]: record.record } }),
+          ...(record === undefined ? {} : { records: { ...current.records, [record.allocationId]: record.record } }),
           ...(kept === undefined ? {} : { recordIntent: kept }),
           version: current.version + 1,
           changedAt: now,
@@ -259,10 +257,14 @@ export function createMemoryDueIndex(table: MemoryTable): DueIndex {
 
 function createMemoryLimits(table: MemoryTable, send: SendToTable) {
   async function setIf(name: string, pk: string, holds: ItemWrite["holds"], set: (item: Item) => Item) {
-    const next = (item: Item | undefined) => set(item ?? { pk });
+    function next(item: Item | undefined): Item {
+      return set(item ?? { pk });
+    }
     return (await send(name, () => table.write([{ pk, holds, next }]))) === undefined;
   }
-  const loadBreaker = () => send("loadBreaker", () => table.get(keys.tokenBreaker)?.breaker);
+  function loadBreaker() {
+    return send("loadBreaker", () => table.get(keys.tokenBreaker)?.breaker);
+  }
   return {
     loadBreaker,
     async loadLimits() {
@@ -323,11 +325,7 @@ const concludedVersion = 1_000_000;
 type Concluded = { conclusion: Conclusion; event: RecordedEvent };
 type Identified = { id: string; events: RecordedEvent[]; concluded: Concluded[] };
 
-function identify(
-  id: string,
-  change: { events: EventDraft[]; conclusions: Conclusion[] },
-  now: number,
-): Identified {
+function identify(id: string, change: { events: EventDraft[]; conclusions: Conclusion[] }, now: number): Identified {
   const events = change.events.map((draft, index) => recordEvent(draft, id, index, now));
   const concluded = change.conclusions.map((conclusion, index) => ({
     conclusion,
@@ -361,8 +359,7 @@ function concludedWrite(
   const transition = { id: transitionId, version: concludedVersion, changedAt: now, events };
   const write: ItemWrite = {
     pk,
-    holds: (item) =>
-      item === undefined || (item.command?.outcome === undefined && item.command?.hash === request.hash),
+    holds: (item) => item === undefined || (item.command?.outcome === undefined && item.command?.hash === request.hash),
     next: () => ({ pk, command: row, transition }),
   };
   return { write, command: row };
@@ -382,7 +379,7 @@ const sealedObjects = new WeakSet<object>();
  * The value as a table keeps it: without undefined, and unchangeable, so that it can be handed out as it is. What was
  * sealed before is shared, which makes a write cost what it changes.
  */
-export function sealed<T>(value: T): T {
+function sealed<T>(value: T): T {
   if (typeof value !== "object" || value === null || sealedObjects.has(value)) return value;
   if (Array.isArray(value)) {
     const list = Object.freeze(value.map(sealed)) as T & object;

@@ -68,7 +68,7 @@ export function createMetaTransport(engine: Engine, history: History, process: P
     const plan = engine.draw(
       invocation,
       name,
-      isChange ? metaChangeFaults : metaReadFaults,
+      isChange ? changeFaultsOf(history) : metaReadFaults,
       isChange ? (changeProbability[name] ?? 0.1) : 0.004,
     );
     const { kind, spanMs } = plan;
@@ -103,8 +103,8 @@ export function createMetaTransport(engine: Engine, history: History, process: P
       }
       if (kind !== "freeze-sent") return leave();
       // Between that check and the wire: A1 says how long at most.
-      const lastAt = history.breach === "A1" ? engine.now() + 3 * spanMs : sendDeadline + functionMs - 1;
-      engine.freeze(process, Math.min(spanMs, lastAt - engine.now()));
+      const lastAt = sendDeadline + functionMs - 1;
+      engine.freeze(process, history.breach === "A1" ? spanMs + 2_400_000 : Math.min(spanMs, lastAt - engine.now()));
       engine.deliver(process, leave);
     }
 
@@ -129,8 +129,12 @@ export function createMetaTransport(engine: Engine, history: History, process: P
       }
       if (kind === "freeze-answer") engine.freeze(process, spanMs);
       function tell(known: MetaAnswer): void {
+        if (isSettled) return;
         const isOk = known.status === 200;
-        engine.say(process, `${name} ${subject} → ${isOk ? JSON.stringify(known.body) : `error ${errorCodeOf(known)}`}`);
+        engine.say(
+          process,
+          `${name} ${subject} → ${isOk ? JSON.stringify(known.body) : `error ${errorCodeOf(known)}`}`,
+        );
         invocation?.metaReads.push({ name, id: subject, sentAt: leftAt, body: known.body, isOk });
         settle({ kind: "answer", ...known });
       }
@@ -175,7 +179,8 @@ export function createMetaTransport(engine: Engine, history: History, process: P
         case "half": {
           const businessId = model.wabas.get(subject)?.ownerBusinessId;
           const line = request.path.split("/")[1] ?? "";
-          const isPossible = name === "E2" && businessId !== undefined && model.tokens.get(request.token)?.dead !== true;
+          const isPossible =
+            name === "E2" && businessId !== undefined && model.tokens.get(request.token)?.dead !== true;
           if (isPossible && liveAllocations(model, line, businessId, now).length === 0) {
             shareWithBusiness(model, line, businessId, { now, callNumber: received.entry.n });
           }
@@ -191,6 +196,7 @@ export function createMetaTransport(engine: Engine, history: History, process: P
         }
         case "policy":
           return fail(368, "Temporarily blocked for policies");
+        case undefined:
         default:
           return land();
       }
@@ -203,6 +209,12 @@ export function createMetaTransport(engine: Engine, history: History, process: P
       return { ...answer, headers: { ...answer.headers, ...usage } };
     }
   };
+}
+
+/** A history that breaks A1 or A2 does so often. */
+function changeFaultsOf({ breach }: History): readonly string[] {
+  if (breach === "A1") return [...metaChangeFaults, ...Array.from({ length: 12 }, () => "freeze-sent")];
+  return breach === "A2" ? [...metaChangeFaults, ...Array.from({ length: 12 }, () => "late")] : metaChangeFaults;
 }
 
 const changeProbability: Record<string, number> = { E2: 0.22, E4: 0.22, E5: 0.22, E9: 0.15, E10: 0.05 };
@@ -224,7 +236,9 @@ function subjectOf({ method, path, query }: GraphRequest): { name: string; subje
 
 function errorCodeOf({ body }: MetaAnswer): string {
   const { error } = body;
-  return typeof error === "object" && error !== null && "code" in error ? String(error["code"]) : "?";
+  return typeof error === "object" && error !== null && "code" in error && typeof error["code"] === "number"
+    ? String(error["code"])
+    : "?";
 }
 
 /** A list that lacks a record, which A4 says cannot be. */

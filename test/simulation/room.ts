@@ -37,12 +37,7 @@ import { readFaults, writeFaults } from "./engine.ts";
 import type { Hand, History, Work } from "./history.ts";
 import { clockSkewMs, creditLineId, partnerBusinessId, secretPrefix, settleWindowMs } from "./history.ts";
 import type { Judge } from "./judge.ts";
-import {
-  createMemoryDueIndex,
-  createMemoryStore,
-  createMemoryTable,
-  type TableChange,
-} from "./memory-store.ts";
+import { createMemoryDueIndex, createMemoryStore, createMemoryTable, type TableChange } from "./memory-store.ts";
 import { createMetaTransport, type MetaWires } from "./meta-transport.ts";
 import { randomOf } from "./random.ts";
 
@@ -189,7 +184,9 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     engine.at(at, () => {
       if (message.place !== "queue" || message.receipt !== receipt) return;
       ready[work].push(message);
-      feed(work);
+      // Verifications are gathered for a moment, so that batches have more than one.
+      if (batchSize[work] === 1) feed(work);
+      else engine.at(now() + 250, () => feed(work));
     });
   }
 
@@ -201,11 +198,19 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       copy: (record, firstSentAt, delayMs) => {
         // What is doubled in a long wait doubles again at every turn: there one must be as seldom as it is.
         const turns = Number(record.messageId.split("~")[1] ?? 1);
-        const effect = () => {
-          const firstSent = { stringValue: String(firstSentAt), dataType: "Number" as const, binaryListValues: [], stringListValues: [] };
+        function effect(): void {
+          const firstSent = {
+            stringValue: String(firstSentAt),
+            dataType: "Number" as const,
+            binaryListValues: [],
+            stringListValues: [],
+          };
           if (own === undefined) throw new Error("No queue of its own");
-          put(own, `${rootOf(record.messageId)}+`, record.body, delayMs, { ...record.messageAttributes, firstSentAt: firstSent });
-        };
+          put(own, `${rootOf(record.messageId)}+`, record.body, delayMs, {
+            ...record.messageAttributes,
+            firstSentAt: firstSent,
+          });
+        }
         return send("copy", effect, turns > 3 ? 0.0003 : 0.04);
       },
       deadLetter: (record, reason) =>
@@ -234,14 +239,20 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
 
   // --- functions
 
-  type CommandProcess = Process & { handler: (event: { Records: SQSRecord[] }, context: Context) => Promise<SQSBatchResponse> };
+  type CommandProcess = Process & {
+    handler: (event: { Records: SQSRecord[] }, context: Context) => Promise<SQSBatchResponse>;
+  };
 
   function createCommandProcess(work: Work): CommandProcess {
     const process = engine.createProcess(work);
     const caller = callerOf(process);
     const meter = createUsageMeter({ ownIds: [partnerBusinessId, creditLineId], now });
     const watch = watchTokenSource(caller.tokens.system);
-    const watched = { ...caller, transport: meter.meter(caller.transport), tokens: { ...caller.tokens, system: watch.source } };
+    const watched = {
+      ...caller,
+      transport: meter.meter(caller.transport),
+      tokens: { ...caller.tokens, system: watch.source },
+    };
     const systemToken = { ...watch, check: (signal: AbortSignal) => checkSystemToken(watched, creditLineId, signal) };
     const store = storeOf(process);
     const deps: CommandDeps = {
@@ -302,7 +313,14 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       if (history.seed % 16 === 0) logged.push(message, ...about);
       engine.say(process, `log: ${String(message)} ${JSON.stringify(about[0] ?? {})}`);
     }
-    const log = { createChild: () => log, appendKeys: (about: unknown) => void logged.push(about), debug: write, info: write, warn: write, error: write };
+    const log = {
+      createChild: () => log,
+      appendKeys: (about: unknown) => void logged.push(about),
+      debug: write,
+      info: write,
+      warn: write,
+      error: write,
+    };
     return log as unknown as Logger;
   }
 
@@ -348,13 +366,17 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       const context = { getRemainingTimeInMillis: () => Math.max(0, endsAt - now()) } as Context;
       process.handler({ Records }, context).then(
         ({ batchItemFailures }) => finish(batchItemFailures.map((failure) => failure.itemIdentifier)),
-        (error: unknown) => finish(batch.map(({ key }) => key), error),
+        (error: unknown) =>
+          finish(
+            batch.map(({ key }) => key),
+            error,
+          ),
       );
 
       function finish(failed: string[], error?: unknown): void {
         if (!process.isAlive || invocation.isOver) return;
         invocation.isOver = true;
-        if (error !== undefined) engine.say(process, `throws ${String(error)}`);
+        if (error !== undefined) engine.say(process, `throws ${error instanceof Error ? error.message : typeof error}`);
         judge.onServed(invocation, batch, failed);
         if (isOver) return engine.say(process, "ends after its time-out: nobody listens");
         for (const [index, message] of batch.entries()) {
@@ -390,7 +412,9 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     const from = published;
     const changes = stream.slice(from, from + 10);
     const process = engine.createProcess("publish");
-    const event = { Records: changes.map((change, index) => streamRecordOf(change, from + index)) } as DynamoDBStreamEvent;
+    const event: DynamoDBStreamEvent = {
+      Records: changes.map((change, index) => streamRecordOf(change, from + index)),
+    };
     const deps = { events: eventsOf(process), audit: auditOf(process), log: logOf(process), now };
     let isOver = false;
     function end(answer: DynamoDBBatchResponse | undefined): void {
@@ -421,7 +445,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   // --- the schedule
 
   function sweepBy(dueAt: number): void {
-    const at = Math.ceil((Math.max(dueAt, now()) + 1 - history.startAt) / sweepEveryMs) * sweepEveryMs + history.startAt;
+    const at =
+      Math.ceil((Math.max(dueAt, now()) + 1 - history.startAt) / sweepEveryMs) * sweepEveryMs + history.startAt;
     if (at >= sweepAt) return;
     sweepAt = at;
     engine.at(at, () => {
@@ -460,7 +485,15 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         now,
       });
       if (isWaiting) return;
-      await dueSweep({ store, dueIndex, queues: queuesOf(process, undefined), log, now, settleWindowMs, stopAt: { share: stopAt.share, verify: stopAt.verify } });
+      await dueSweep({
+        store,
+        dueIndex,
+        queues: queuesOf(process, undefined),
+        log,
+        now,
+        settleWindowMs,
+        stopAt: { share: stopAt.share, verify: stopAt.verify },
+      });
     }
     engine.invoke(process, `sweep ${now() - history.startAt}`, timeoutMs.reconcile, () => {
       run().then(end, end);
@@ -530,7 +563,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         const line = meta.lines.get(creditLineId);
         if (line === undefined) return undefined;
         meta.lines.set(creditLineId, { ...line, accessRevoked: true });
-        engine.at(now() + hand.forMs, () => void meta.lines.set(creditLineId, line));
+        engine.at(now() + hand.forMs, () => void meta.lines.set(creditLineId, { ...line, accessRevoked: false }));
         return undefined;
       }
       case "redrive":
@@ -578,7 +611,7 @@ function rootOf(key: string): string {
   return key.replace(/[+~!].*$/, "");
 }
 
-export function tokenOf(secret: string, generation: number): string {
+function tokenOf(secret: string, generation: number): string {
   return `EAAcanary${secret.replaceAll(/[^a-z0-9]/gi, "")}Generation${generation}`;
 }
 
@@ -592,7 +625,9 @@ function createMeta(history: History): MetaModel {
       { id: partnerBusinessId, name: "Partner" },
       ...history.customers.map(({ businessId }) => ({ id: businessId, name: `Customer ${businessId}` })),
     ],
-    lines: [{ id: creditLineId, ownerBusinessId: partnerBusinessId, legalEntityName: "Partner Ltd", accessRevoked: false }],
+    lines: [
+      { id: creditLineId, ownerBusinessId: partnerBusinessId, legalEntityName: "Partner Ltd", accessRevoked: false },
+    ],
     tokens: [
       { value: tokenOf("system", 0), kind: "system", expiresAt: 0, dead: false, lacksPermission: false },
       ...history.customers.map(({ secret, wabas }) => ({

@@ -16,28 +16,30 @@ const registry = Symbol.for("simulation.swaps");
 
 /** Only what is imported afterwards is exchanged. Throws, on import, when the module has no such function any more. */
 export function installSwaps(swaps: readonly Swap[]): void {
-  Object.assign(globalThis, { [registry]: swaps.map(({ by }) => by) });
-  const done = new Set<Swap>();
+  const made: Swap["by"][] = [];
+  Object.assign(globalThis, { [registry]: made });
   registerHooks({
     load(url, context, next) {
       const loaded = next(url, context);
       const own = swaps.filter(({ module }) => url.endsWith(`/${module}`));
       if (own.length === 0) return loaded;
-      let source = String(loaded.source);
-      for (const swap of own) {
-        source = exchanged(source, swap, swaps.indexOf(swap));
-        done.add(swap);
+      let source =
+        typeof loaded.source === "string" ? loaded.source : new TextDecoder().decode(loaded.source ?? undefined);
+      // Of several for one function, each takes the place of the one before.
+      for (const [name, some = []] of Object.entries(Object.groupBy(own, (swap) => swap.function))) {
+        source = exchanged(source, name, made.length);
+        made.push((real) => some.reduce((known, { by }) => by(known), real));
       }
       return { ...loaded, source };
     },
   });
 }
 
-function exchanged(source: string, { module, function: name }: Swap, index: number): string {
+function exchanged(source: string, name: string, index: number): string {
   const declaration = new RegExp(`^(export )?(async )?function ${name}\\b`, "m");
-  const [, exported] = declaration.exec(source) ?? [];
-  if (!declaration.test(source)) throw new Error(`${module} has no function ${name} to exchange`);
+  const found = declaration.exec(source);
+  if (found === null) throw new Error(`No function ${name} to exchange`);
   const renamed = source.replace(declaration, `$2function ${name}__real`);
-  const made = `const ${name}: any = (globalThis as any)[Symbol.for("simulation.swaps")][${index}](${name}__real);`;
-  return `${renamed}\n${made}\n${exported === undefined ? "" : `export { ${name} };\n`}`;
+  const other = `const ${name}: any = (globalThis as any)[Symbol.for("simulation.swaps")][${index}](${name}__real);`;
+  return `${renamed}\n${other}\n${found[1] === undefined ? "" : `export { ${name} };\n`}`;
 }

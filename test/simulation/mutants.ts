@@ -1,0 +1,342 @@
+import type { StateStore } from "../../shared/store/state-store.ts";
+import type { MemoryTable } from "./memory-store.ts";
+import type { AnyFunction, Swap } from "./swap.ts";
+
+/** A product that lacks one rule, made by exchanging functions, and the invariants that must give it away. */
+export type Mutant = { name: string; breaks: string[]; swaps: Swap[] };
+
+const share = "shared/domain/share.ts";
+const revoke = "shared/domain/revoke.ts";
+const readings = "shared/domain/readings.ts";
+const business = "shared/domain/business.ts";
+const shareFlow = "functions/share/share-allocation.ts";
+const revokeFlow = "functions/revoke/revoke-allocations.ts";
+
+/** Most important first. */
+export const mutants: readonly Mutant[] = [
+  // Shares: never twice.
+  store("no-intent", ["I1a"], (real) => ({
+    commit: (loaded, change, now) =>
+      hasNewIntent(loaded, change.business)
+        ? { saved: true, business: { ...change.business, version: loaded.version + 1 } }
+        : real.commit(loaded, change, now),
+  })),
+  store("intent-after-the-post", ["I1a"], (real) => {
+    let written: Promise<unknown> | undefined;
+    return {
+      async commit(loaded, change, now) {
+        if (!hasNewIntent(loaded, change.business)) return real.commit(loaded, change, now);
+        written = undefined;
+        function later() {
+          return real.commit(loaded, change, now);
+        }
+        Object.assign(change.business, { later });
+        return { saved: true, business: { ...change.business, version: loaded.version + 1, later } };
+      },
+      async settle(loaded, settlement, now) {
+        written ??= loaded.later?.();
+        await written;
+        return real.settle(loaded, settlement, now);
+      },
+    };
+  }),
+  store("intent-owned-by-commandId", ["I1a"], (real) => ({
+    async commit(loaded, change, now) {
+      const written = await real.commit(loaded, change, now);
+      if (written.saved || written.current === undefined || !hasNewIntent(loaded, change.business)) return written;
+      const own = commandsUnderIntent(change.business);
+      const taken = commandsUnderIntent(written.current).some((commandId) => own.includes(commandId));
+      return taken ? { saved: true, business: written.current } : written;
+    },
+  })),
+  swap("no-probe", ["I1a", "I1b"], share, "decideShare", (real) => (facts, policy) => {
+    const { intent: _forgotten, ...waba } = facts.business.wabas[facts.request.wabaId] ?? {};
+    const wabas = { ...facts.business.wabas, ...("status" in waba ? { [facts.request.wabaId]: waba } : {}) };
+    return real({ ...facts, business: { ...facts.business, wabas } }, policy);
+  }),
+  swap(
+    "second-post-after-one-absence",
+    ["I1a", "I1b"],
+    share,
+    "judgeAbsence",
+    (real) =>
+      (intent, absent, ...rest) =>
+        absent && intent.attempt === 1 ? { kind: "second-post" } : real(intent, absent, ...rest),
+  ),
+  swap("no-settle-window", ["I1a", "I1b", "I2a", "I2b"], business, "windowEnd", () => (intent) => intent.sendDeadline),
+  swap(
+    "any-error-is-a-refusal",
+    ["I1b", "I2a", "I2b"],
+    share,
+    "settleShare",
+    (real) =>
+      (item, intent, request, outcome, ...rest) =>
+        real(item, intent, request, outcome.kind === "unknown" ? { ...outcome, kind: "no-effect" } : outcome, ...rest),
+  ),
+  swap("E4-noted-on-the-WABA-only", ["I1a", "I1b"], share, "decideShare", (real) => (facts, policy) => {
+    const { recordIntent: _forgotten, ...rest } = facts.business;
+    return real({ ...facts, business: rest }, policy);
+  }),
+  {
+    name: "post-retried",
+    breaks: ["I1a"],
+    swaps: [
+      transport((real) => async (request, options) => {
+        const answer = await real(request, options);
+        return request.method === "POST" && answer.kind === "no-answer" ? real(request, options) : answer;
+      }),
+    ],
+  },
+  {
+    name: "abort-signal-as-the-only-fence",
+    breaks: ["I1a", "I1b", "I2b"],
+    swaps: [
+      transport((real) => (request, options) => {
+        const isFenced = options.sendDeadline !== undefined;
+        const unaborted = new AbortController().signal;
+        return real(request, isFenced ? { signal: unaborted, sendDeadline: Infinity } : options);
+      }),
+    ],
+  },
+  store("commit-without-version", ["I1a", "I1b", "I3", "I9", "I10", "I4", "I2a", "I2b"], (real, table) => ({
+    commit(loaded, change, now) {
+      const current = table.get(`BUSINESS#${loaded.businessId}`)?.business;
+      const version = current?.version ?? 0;
+      const isUnchanged = change.business === loaded;
+      const own = { ...loaded, version };
+      return real.commit(own, isUnchanged ? { ...change, business: own } : change, now);
+    },
+  })),
+
+  // Revocations: never left behind.
+  swap(
+    "done-without-waiting-for-older-posts",
+    ["I2a", "I2b"],
+    revoke,
+    "whyOpen",
+    (real) => (item, revocation, run, policy) => {
+      const wabas = Object.fromEntries(
+        Object.entries<object>(item.wabas).map(([id, waba]) => [id, { ...waba, intent: undefined }]),
+      );
+      return real({ ...item, wabas, recordIntent: undefined }, revocation, run, policy);
+    },
+  ),
+  swap("done-without-the-fresh-list", ["I2a", "I2b"], "shared/graph/read-estate.ts", "listEstate", (real) => {
+    const listed = new WeakSet<object>();
+    return async (graph, item, line, now, signal) => {
+      if (listed.has(item)) return { startedAt: now(), complete: true, listed: {}, records: [] };
+      listed.add(item);
+      return real(graph, item, line, now, signal);
+    };
+  }),
+  swap(
+    "marker-keeps-the-epoch",
+    ["I2a", "I2b", "I9"],
+    revoke,
+    "markRevocation",
+    (real) => (item, request, now) => real({ ...item, epoch: item.epoch - 1 }, request, now),
+  ),
+  swap(
+    "marker-after-the-listing",
+    ["I2a", "I2b"],
+    revokeFlow,
+    "revokeAllocations",
+    (real) => async (request, businessId, turn, deps) => {
+      const listed = await deps.graph.listAllocations(deps.policy.creditLineId, businessId, turn.signal);
+      return real(request, businessId, turn, {
+        ...deps,
+        graph: { ...deps.graph, listAllocations: async () => listed },
+      });
+    },
+  ),
+  {
+    name: "deleted-believed-from-an-earlier-life",
+    breaks: ["I2a", "I2b"],
+    swaps: [
+      {
+        module: revoke,
+        function: "mayDelete",
+        by: (real) => (item, reading) => reading.seen !== "deleted" && real(item, reading),
+      },
+      { module: readings, function: "isConfirmedDeleted", by: () => (record) => record.state === "deleted" },
+    ],
+  },
+  swap(
+    "done-unconfirmed",
+    ["I2a", "I2b"],
+    readings,
+    "isConfirmedDeleted",
+    () => (record) => record.deleteAnswered !== undefined,
+  ),
+  swap("older-revoke-kills-newer-share", ["I2d"], business, "resharedAt", () => () => undefined),
+  swap(
+    "reshare-not-waiting",
+    ["I2d", "I10", "I6", "I2a", "I1b", "I2b"],
+    share,
+    "decideAgainstRevocation",
+    (real) => (facts, policy) => {
+      const { revocation } = facts.business;
+      if (revocation === undefined) return real(facts, policy);
+      const over = { ...revocation, state: revocation.state === "open" ? "done" : revocation.state, doneAt: 0 };
+      return real({ ...facts, business: { ...facts.business, revocation: over } }, policy);
+    },
+  ),
+  swap(
+    "share-worker-deletes",
+    ["I5", "I2d"],
+    shareFlow,
+    "keepLateAnswer",
+    (real) => async (businessId, request, answer, turn, deps) => {
+      await deps.graph.deleteAllocation(answer.allocationId, { sendDeadline: deps.now() + 8000, signal: turn.signal });
+      return real(businessId, request, answer, turn, deps);
+    },
+  ),
+  swap("late-answer-dropped", ["I2c"], shareFlow, "keepLateAnswer", () => async () => {}),
+  swap(
+    "owner-not-checked",
+    ["I5"],
+    "shared/graph/read-estate.ts",
+    "readRecords",
+    (real) =>
+      async (graph, item, ...rest) => {
+        const records: object[] = await real(graph, item, ...rest);
+        return records.map((record) => ({ ...record, receivingBusinessId: item.businessId }));
+      },
+  ),
+  swap("unknown-owner-dropped", ["I3"], revokeFlow, "parkRevoke", () => async () => {}),
+
+  // Belief: nothing without proof.
+  swap(
+    "dead-record-believed",
+    ["I4", "I6", "I10"],
+    readings,
+    "fundingRecord",
+    (real) => (businessId, funding, records) =>
+      real(
+        businessId,
+        funding,
+        records.map((record: { seen: string }) => ({
+          ...record,
+          seen: record.seen === "deleted" ? "live" : record.seen,
+        })),
+      ),
+  ),
+  swap(
+    "first-record-taken",
+    ["I4", "I6"],
+    readings,
+    "fundingRecord",
+    () => (businessId, funding, records) =>
+      funding.known
+        ? records.find(
+            (record: { seen: string; receivingBusinessId?: string }) =>
+              record.seen === "live" && record.receivingBusinessId === businessId,
+          )
+        : undefined,
+  ),
+  swap("mismatch-on-a-failed-read", ["V2"], "shared/domain/verify.ts", "judgeProof", (real) => (businessId, proof) => {
+    const verdict = real(businessId, proof);
+    return verdict.kind === "unknown" ? { kind: "unequal" } : verdict;
+  }),
+  {
+    name: "meta-read-before-the-load",
+    breaks: ["I4", "I5", "I10", "I2a", "I2b"],
+    swaps: [
+      transport((real) => {
+        const kept = new Map<string, unknown>();
+        return async (request, options) => {
+          if (request.method !== "GET") return real(request, options);
+          const key = `${request.path} ${JSON.stringify(request.query)}`;
+          const known = kept.get(key);
+          if (known !== undefined) return known;
+          const answer = await real(request, options);
+          if (answer.kind === "answer" && answer.status === 200) kept.set(key, answer);
+          return answer;
+        };
+      }),
+    ],
+  },
+
+  // Commands: none lost, none acted on twice.
+  swap("refusal-changes-the-WABA", ["I11", "I9"], share, "refuse", (real) => (item, request, ...rest) => {
+    const change = real(item, request, ...rest);
+    const waba = change.business.wabas[request.wabaId];
+    if (waba === undefined) return change;
+    const { intent: _gone, due: _over, ...refused } = { ...waba, status: "sharing" };
+    return {
+      ...change,
+      business: { ...change.business, wabas: { ...change.business.wabas, [request.wabaId]: refused } },
+    };
+  }),
+  store("forgets-concluded-commands", ["T2"], () => ({ loadCommand: async () => undefined })),
+  swap("failures-acknowledged", ["I3"], "shared/queue-handler.ts", "queueHandler", (real) => (deps, flow) => {
+    const handler = real(deps, flow);
+    return async (...args: unknown[]) => {
+      await handler(...args);
+      return { batchItemFailures: [] };
+    };
+  }),
+  swap("a-bad-record-fails-its-batch", ["I8"], "shared/queue-handler.ts", "queueHandler", (real) => (deps, flow) => {
+    const handler = real(deps, flow);
+    return async (event: { Records: { messageId: string }[] }, context: unknown) => {
+      const { batchItemFailures } = await handler(event, context);
+      const all = event.Records.map(({ messageId }) => ({ itemIdentifier: messageId }));
+      return { batchItemFailures: batchItemFailures.length > 0 ? all : [] };
+    };
+  }),
+  swap("entries-without-a-due-time", ["I9"], business, "dueAt", () => () => undefined),
+  swap(
+    "publish-gives-up",
+    ["I3"],
+    "functions/publish/publish-transitions.ts",
+    "publishTransitions",
+    (real) => async (event, deps) => {
+      await real(event, deps);
+      return { batchItemFailures: [] };
+    },
+  ),
+  swap("tokens-in-failures", ["I7"], "shared/graph/errors.ts", "withoutSecrets", () => (message) => message),
+];
+
+function swap(name: string, breaks: string[], module: string, of: string, by: Swap["by"]): Mutant {
+  return { name, breaks, swaps: [{ module, function: of, by }] };
+}
+
+/** A store some of whose methods are others. */
+function store(
+  name: string,
+  breaks: string[],
+  change: (real: StateStore, table: MemoryTable) => Record<string, AnyFunction>,
+): Mutant {
+  return swap(name, breaks, "test/simulation/memory-store.ts", "createMemoryStore", (create) => (table, ...rest) => {
+    const real = create(table, ...rest);
+    return { ...real, ...change(real, table) };
+  });
+}
+
+function transport(change: (real: AnyFunction) => AnyFunction): Swap {
+  return {
+    module: "test/simulation/meta-transport.ts",
+    function: "createMetaTransport",
+    by:
+      (create) =>
+      (...args) =>
+        change(create(...args)),
+  };
+}
+
+type Item = {
+  wabas: Record<string, { intent?: { id: string }; request: { commandId: string } }>;
+  recordIntent?: { id: string };
+};
+
+function hasNewIntent(loaded: Item, item: Item): boolean {
+  if (item.recordIntent !== undefined && item.recordIntent.id !== loaded.recordIntent?.id) return true;
+  return Object.entries(item.wabas).some(
+    ([wabaId, { intent }]) => intent !== undefined && intent.id !== loaded.wabas[wabaId]?.intent?.id,
+  );
+}
+
+function commandsUnderIntent(item: Item): string[] {
+  return Object.values(item.wabas).flatMap(({ intent, request }) => (intent === undefined ? [] : [request.commandId]));
+}
