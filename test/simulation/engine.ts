@@ -43,8 +43,8 @@ export type Invocation = {
 };
 
 export type EngineOptions = {
-  /** Only these faults happen; all that are drawn, when not given. */
-  onlyFaults?: ReadonlySet<string>;
+  /** Only these faults happen, by the place and kind of each; all that are drawn, when not given. */
+  onlyFaults?: ReadonlyMap<string, string>;
   trace?: (line: string) => void;
 };
 
@@ -129,14 +129,14 @@ export function createEngine(history: History, options: EngineOptions) {
     const { random } = invocation;
     invocation.steps += 1;
     const isDrawn = random.chance(probability * history.faultRate);
-    const kind = random.pick(kinds);
+    const drawn = random.pick(kinds);
     const spanMs = random.span(1000, 4 * 3_600_000);
     const beforeMs = latency(random);
     const afterMs = random.chance(0.25) ? latency(random) : 0;
     counts[boundary] = (counts[boundary] ?? 0) + 1;
     const key = `${invocation.key}#${invocation.steps}`;
-    const isAllowed = options.onlyFaults?.has(key) ?? true;
-    if (!isDrawn || !isAllowed || now() >= history.quietAt) return { kind: undefined, spanMs, beforeMs, afterMs };
+    const kind = options.onlyFaults === undefined ? (isDrawn ? drawn : undefined) : options.onlyFaults.get(key);
+    if (kind === undefined || now() >= history.quietAt) return { kind: undefined, spanMs, beforeMs, afterMs };
     faults.push({ key, kind, boundary });
     invocation.faults += 1;
     say(invocation.process, `fault ${kind} at ${boundary}`);

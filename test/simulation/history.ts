@@ -72,8 +72,12 @@ export function drawHistory(seed: number): History {
     secondPost: random.chance(0.75) ? ("auto" as const) : ("person" as const),
     ...(random.chance(0.4) ? { systemUserId: "300000000000009" } : {}),
   };
-  const { sends, endAt: sentAt } = drawSends(random, customers, startAt, breach);
-  const hands = drawHands(random, customers, startAt, sentAt, breach);
+  const drawn = drawSends(random, customers, startAt, breach);
+  const sentAt = drawn.endAt;
+  const isLong = random.chance(0.03);
+  const later = isLong ? drawMonth(random, customers, startAt) : { sends: [], hands: [] };
+  const sends = [...drawn.sends, ...later.sends];
+  const hands = [...drawHands(random, customers, startAt, sentAt, breach), ...later.hands];
   const quietAt = sentAt + hourMs;
   return {
     seed,
@@ -86,7 +90,7 @@ export function drawHistory(seed: number): History {
     sends,
     hands,
     quietAt,
-    endAt: quietAt + (random.chance(0.03) ? 40 * dayMs : 4 * hourMs),
+    endAt: quietAt + (isLong ? 40 * dayMs : 4 * hourMs),
   };
 }
 
@@ -141,6 +145,7 @@ function drawVariants(random: Random, breach: Breach | undefined): Partial<Varia
     combinedReads: random.pick(["works", "works", "permission-error"]),
     readsCarryId: random.chance(0.7),
     shortPages: random.chance(0.2),
+    appCallsPerHour: random.pick([null, null, null, null, null, null, null, 150]),
   };
 }
 
@@ -233,6 +238,25 @@ function drawCommand(
   const target = random.pick([{ wabaId: waba.wabaId }, { wabaId: waba.wabaId, businessId: claimed }, { businessId }]);
   const reason = random.pick(["operator", "offboarded", "non_payment", "risk", "customer_unshared"]);
   return { work: "revoke", body: { ...common, type: "revoke", ...target, reason } };
+}
+
+/** What comes of a share over the end of a month, when a partner switch takes effect: verifications, and a hand in between. */
+function drawMonth(random: Random, customers: Customer[], startAt: number): { sends: Send[]; hands: Hand[] } {
+  const wabas = customers.flatMap(({ wabas: own, secret }) => own.map(({ wabaId }) => ({ wabaId, secret })));
+  const sends = wabas.flatMap(({ wabaId, secret }, waba) =>
+    [2, 20, 20.1, 31, 31.1, 36].map((days, number): Send => {
+      const at = startAt + days * dayMs + random.span(1000, dayMs / 24);
+      const about = { version: "1", commandId: `late${waba}-${number}`, requestedAt: new Date(at).toISOString() };
+      const body = { ...about, requestedBy: "producer", type: "verify", wabaId, businessTokenSecret: secret };
+      return { id: `l${waba}-${number}`, at, work: "verify", body: JSON.stringify(body) };
+    }),
+  );
+  const moved = wabas.filter(() => random.chance(0.4));
+  const hands = moved.map(({ wabaId }, number): Hand => {
+    const at = startAt + random.pick([8, 19, 30]) * dayMs;
+    return { id: `lh${number}`, at, kind: "fund-elsewhere", wabaId };
+  });
+  return { sends, hands };
 }
 
 function drawHands(

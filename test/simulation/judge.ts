@@ -406,11 +406,11 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     const { table } = theRoom();
     const parsed = parse(work, body, Infinity);
     const hash = parsed.kind === "command" ? parsed.request.hash : parsed.kind === "invalid" ? parsed.hash : "";
+    const own = parsed.kind === "command" ? table.get(keys.command(parsed.request.commandId))?.command : undefined;
+    if (own?.outcome !== undefined && own.hash === hash) return own;
     // Which bodies are invalid also depends on when they were sent: then the row stands under the hash of the body.
     const asInvalid = parse(work, body, -Infinity);
     const rejectedHash = asInvalid.kind === "invalid" ? asInvalid.hash : hash;
-    const own = parsed.kind === "command" ? table.get(keys.command(parsed.request.commandId))?.command : undefined;
-    if (own?.outcome !== undefined && own.hash === hash) return own;
     for (const one of [hash, rejectedHash]) {
       const row = table.get(keys.command(`sha256:${one}`))?.command;
       if (row?.outcome !== undefined) return row;
@@ -422,6 +422,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
   function onServed(invocation: Invocation, batch: Message[], failed: string[]): void {
     if (invocation.faults > 0) return;
     for (const { key, work, body } of batch) {
+      if (!failed.includes(key) || body.includes('"continue"')) continue;
       const parsed = parse(work, body, Infinity);
       if (parsed.kind === "invalid" && failed.includes(key)) broken("I8", `the unreadable ${key} was given back`);
     }
@@ -438,11 +439,15 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
 
   // --- when all is quiet
 
-  function judgeEnd(): void {
+  /** @param isCut before all that was under way had come to its end. */
+  function judgeEnd(isCut: boolean): void {
     const { meta, table, stream, audit } = theRoom();
     judgeEffects(meta);
     judgeRevoked(meta);
     judgeLateAnswers(meta);
+    for (const item of table.items.values()) judgeItem(item);
+    judgeSecrets();
+    if (isCut) return;
     judgeBelief(meta);
     for (const send of accepted) judgeAnswered(send);
     for (const { after } of stream) {
@@ -454,8 +459,6 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         if (!announced.has(eventId)) broken("I3", `${detailType} (${eventId}) was recorded and never announced`);
       }
     }
-    for (const item of table.items.values()) judgeItem(item);
-    judgeSecrets();
   }
 
   /** I1b: per target and epoch one POST takes effect. */

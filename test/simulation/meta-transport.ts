@@ -136,7 +136,9 @@ export function createMetaTransport(engine: Engine, history: History, process: P
           `${name} ${subject} → ${isOk ? JSON.stringify(known.body) : `error ${errorCodeOf(known)}`}`,
         );
         invocation?.metaReads.push({ name, id: subject, sentAt: leftAt, body: known.body, isOk });
-        settle({ kind: "answer", ...known });
+        // An app without a limit is told nothing of how much of it is used.
+        const isSilent = isOk && model.variants.appCallsPerHour === null;
+        settle({ kind: "answer", ...known, ...(isSilent ? { headers: {} } : {}) });
       }
       if (plan.afterMs === 0) engine.deliver(process, () => tell(answer));
       else engine.at(now + plan.afterMs, () => engine.deliver(process, () => tell(answer)));

@@ -205,6 +205,41 @@ export const mutants: readonly Mutant[] = [
   ),
   swap("unknown-owner-dropped", ["I3"], revokeFlow, "parkRevoke", () => async () => {}),
 
+  // Found by this simulation, and mended since.
+  {
+    name: "closed-intent-without-a-due-time",
+    breaks: ["I3"],
+    swaps: ["settleShare", "settleRecord"].map((name) => ({
+      module: share,
+      function: name,
+      by:
+        (real) =>
+        (...args) => {
+          const settlement = real(...args);
+          const { intent, due: _none, ...waba } = settlement.waba;
+          const isOpen = intent !== undefined || settlement.recordIntent !== undefined;
+          if (isOpen || waba.lastFailure === undefined) return settlement;
+          const { business: item } = settlement.change;
+          const wabas = { ...item.wabas, [settlement.wabaId]: waba };
+          return { ...settlement, waba, change: { ...settlement.change, business: { ...item, wabas } } };
+        },
+    })),
+  },
+  swap(
+    "young-record-forgotten",
+    ["I1b"],
+    share,
+    "decideRecord",
+    (real) =>
+      (facts, ...rest) =>
+        real({ ...facts, business: { ...facts.business, records: {} } }, ...rest),
+  ),
+  swap("recheck-takes-a-reshare", ["I2d"], revoke, "recordRecheck", (real) => (item, ...rest) => {
+    const { recordIntent: _forgotten, ...others } = item;
+    const change = real({ ...others, wabas: {} }, ...rest);
+    return { ...change, business: { ...change.business, wabas: item.wabas } };
+  }),
+
   // Belief: nothing without proof.
   swap(
     "dead-record-believed",

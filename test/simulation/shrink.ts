@@ -3,7 +3,12 @@ import type { Violation } from "./judge.ts";
 import { runHistory } from "./run-history.ts";
 
 /** A history cut down to what still breaks the invariant, and what happens in it. */
-export type Shrunk = { history: History; faults: string[]; violation: Violation; trace: string[] };
+export type Shrunk = {
+  history: History;
+  faults: [place: string, kind: string][];
+  violation: Violation;
+  trace: string[];
+};
 
 /** More runs than this make it little shorter. */
 const runsMax = 400;
@@ -11,15 +16,15 @@ const runsMax = 400;
 /** Drops messages, hands and faults, many at a time and then one by one, while the same invariant still breaks. */
 export async function shrink(history: History, invariant: string): Promise<Shrunk> {
   let runs = 0;
-  async function breaks(candidate: History, faults: readonly string[]): Promise<boolean> {
+  async function breaks(candidate: History, faults: Shrunk["faults"]): Promise<boolean> {
     runs += 1;
-    const { violation } = await runHistory(candidate, { onlyFaults: new Set(faults) });
+    const { violation } = await runHistory(candidate, { onlyFaults: new Map(faults) });
     return violation?.invariant === invariant;
   }
 
   const first = await runHistory(history);
   let current = history;
-  let faults = first.faults.map(({ key }) => key);
+  let faults: Shrunk["faults"] = first.faults.map(({ key, kind }) => [key, kind]);
   for (let before = Infinity; size() < before && runs < runsMax;) {
     before = size();
     current = { ...current, sends: await fewer(current.sends, (sends) => breaks({ ...current, sends }, faults)) };
@@ -28,7 +33,7 @@ export async function shrink(history: History, invariant: string): Promise<Shrun
   }
   const trace: string[] = [];
   const { violation } = await runHistory(current, {
-    onlyFaults: new Set(faults),
+    onlyFaults: new Map(faults),
     trace: (line) => void trace.push(line),
   });
   return { history: current, faults, violation: violation ?? { invariant, message: "not reproduced" }, trace };

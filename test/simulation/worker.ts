@@ -1,8 +1,10 @@
 import { parentPort, workerData } from "node:worker_threads";
 import type { Coverage } from "./coverage.ts";
 import type { Violation } from "./judge.ts";
+import type { History } from "./history.ts";
 import type { Mutant } from "./mutants.ts";
 import { mutants } from "./mutants.ts";
+import type { Shrunk } from "./shrink.ts";
 import { installSwaps, type Swap } from "./swap.ts";
 
 /** Which histories a worker runs, and upon which product. */
@@ -11,18 +13,33 @@ export type Task = {
   mutant?: string;
   /** A module with further `swaps`: a repair to be tried before the product has it. */
   with?: string;
+  /** Histories of the corpus, run before the seeds. */
+  corpus: CorpusEntry[];
+  /** Shrinks also what a mutant breaks. */
+  shrinks: boolean;
   stopAtFirst: boolean;
   verbose: boolean;
 };
 
+/** A history that once failed, cut down to what it took; `mutant` still makes it fail. */
+export type CorpusEntry = {
+  why: string;
+  invariant: string;
+  mutant?: string;
+  history: History;
+  faults: Shrunk["faults"];
+};
+
 export type Report =
   | { kind: "progress"; histories: number }
-  | { kind: "violation"; seed: number; violation: Violation; text: string }
+  /** All that happened in a history in which nothing broke. */
+  | { kind: "trace"; text: string }
+  | { kind: "violation"; seed: number; violation: Violation; text: string; shrunk?: Shrunk }
   | { kind: "done"; coverage: Coverage };
 
 const reportEvery = 50;
 
-async function work({ seeds, mutant: name, with: file, stopAtFirst, verbose }: Task): Promise<void> {
+async function work({ seeds, mutant: name, with: file, corpus, shrinks, stopAtFirst, verbose }: Task): Promise<void> {
   // Errors are values here: nobody reads where they were made, and telling it takes longer than what they are about.
   Error.stackTraceLimit = verbose ? 10 : 0;
   const mutant: Mutant | undefined = mutants.find((one) => one.name === name);
@@ -37,18 +54,28 @@ async function work({ seeds, mutant: name, with: file, stopAtFirst, verbose }: T
   const coverage = emptyCoverage();
   let unreported = 0;
   let violations = 0;
+  for (const { why, history, faults } of corpus) {
+    const { violation } = await runHistory(history, { onlyFaults: new Map(faults) });
+    if (violation === undefined) continue;
+    const text = `${violation.invariant} is broken in a history of the corpus: ${violation.message}\n  ${why}`;
+    tell({ kind: "violation", seed: history.seed, violation, text });
+    if (stopAtFirst) return tell({ kind: "done", coverage });
+  }
   for (const seed of seeds) {
     const history = drawHistory(seed);
-    const run = await runHistory(history);
+    const trace: string[] = [];
+    const isTold = verbose && seeds.length === 1;
+    const run = await runHistory(history, isTold ? { trace: (line) => void trace.push(line) } : {});
+    if (isTold && run.violation === undefined) tell({ kind: "trace", text: trace.join("\n") });
     addCoverage(coverage, run.coverage);
     unreported += 1;
     if (run.violation !== undefined) {
       const { violation } = run;
       violations += 1;
-      // A shrunk history for a person: of the first one, since it takes many runs.
-      const isShown = mutant === undefined && violations === 1;
-      const text = isShown ? describeShrunk(await shrink(history, violation.invariant), verbose) : violation.message;
-      tell({ kind: "violation", seed, violation, text });
+      // Only the first is shrunk, since it takes many runs.
+      const shrunk = shrinks && violations === 1 ? await shrink(history, violation.invariant) : undefined;
+      const text = shrunk === undefined ? violation.message : describeShrunk(shrunk, verbose);
+      tell({ kind: "violation", seed, violation, text, ...(shrunk === undefined ? {} : { shrunk }) });
       if (stopAtFirst) break;
     }
     if (unreported < reportEvery) continue;
