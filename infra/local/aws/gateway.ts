@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { setImmediate } from "node:timers/promises";
 import * as z from "zod";
+import type { QueryOperation } from "./account.ts";
 import type { DynamoDb } from "./dynamodb.ts";
 import type { LocalEvent } from "./event-bridge.ts";
 import type { EventSourceMapping } from "./event-source-mappings.ts";
@@ -17,6 +18,7 @@ export type Services = {
   dynamoDb: DynamoDb;
   secretsManager: Readonly<Record<string, Operation>>;
   eventBridge: Readonly<Record<string, Operation>>;
+  account: Readonly<Record<string, QueryOperation>>;
   functionUrls: readonly FunctionUrl[];
   mappings: readonly EventSourceMapping[];
   eventsAfter: (n: number) => LocalEvent[];
@@ -105,6 +107,10 @@ async function route(call: Call, services: Services, onCall: OnCall): Promise<An
 
   const functionName = /Credential=local-([^/]+)\//.exec(call.headers["authorization"] ?? "")?.[1];
   if (target === undefined && form) {
+    const query = new URLSearchParams(call.body.toString());
+    const ask = services.account[query.get("Action") ?? ""];
+    const caller = /Credential=([^/]+)\//.exec(call.headers["authorization"] ?? "")?.[1];
+    if (ask !== undefined) return ask(query, caller ?? "nobody");
     const { operation, input } = parseQueryCall(call.body.toString());
     const answer = await onCall({ service: "sqs", operation, functionName }, () =>
       guarded(() => sqs(operation, JSON.stringify(input), call, services)),
@@ -182,7 +188,7 @@ async function local(call: Call, path: string, services: Services): Promise<Answ
   return errorAnswer("NotFound", `There is no ${call.method} ${path}`, 404);
 }
 
-/** Of Lambda's REST API: invoking a function, listing mappings and pausing one. */
+/** Of Lambda's REST API: invoking a function, reading its environment, listing mappings and pausing one. */
 async function lambdaApi(call: Call, path: string, services: Services): Promise<Answer> {
   const [, , collection, name = "", action] = path.split("/").map(decodeURIComponent);
   const input: unknown = JSON.parse(call.body.toString() || "{}");
@@ -192,8 +198,15 @@ async function lambdaApi(call: Call, path: string, services: Services): Promise<
     void target.invoke(input);
     return { status: 202, headers: {}, body: Buffer.alloc(0) };
   }
+  if (collection === "functions" && action === "configuration" && call.method === "GET") {
+    const { name: FunctionName, arn: FunctionArn, variables: Variables } = services.findFunction(name);
+    return jsonAnswer({ FunctionName, FunctionArn, State: "Active", Environment: { Variables } });
+  }
   if (collection === "event-source-mappings" && call.method === "GET" && name === "") {
-    return jsonAnswer({ EventSourceMappings: services.mappings.map(describeMapping) });
+    const wanted = new URL(call.url, "http://localhost").searchParams.get("FunctionName");
+    const arn = wanted === null ? undefined : services.findFunction(wanted).arn;
+    const found = services.mappings.filter(({ functionArn }) => arn === undefined || functionArn === arn);
+    return jsonAnswer({ EventSourceMappings: found.map(describeMapping) });
   }
   const mapping = services.mappings.find(({ uuid }) => collection === "event-source-mappings" && uuid === name);
   if (mapping === undefined) return errorAnswer("ResourceNotFoundException", `There is no ${path}`, 404);

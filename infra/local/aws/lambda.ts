@@ -18,6 +18,8 @@ export type LambdaFunction = {
   logicalId: string;
   name: string;
   arn: string;
+  /** The template's and the given ones, as Lambda's configuration tells them. */
+  variables: Readonly<Record<string, string>>;
   /** Never rejects: what went wrong is in the result. */
   invoke: (payload: unknown) => Promise<InvocationResult>;
 };
@@ -137,7 +139,8 @@ function createFunction(
     options.onLog(`[${name}] ${line}`);
   }
 
-  return { logicalId, name, arn, invoke };
+  const variables = { ...properties.Environment?.Variables, ...options.environment };
+  return { logicalId, name, arn, variables, invoke };
 }
 
 type Outcome = { ok: true; payload: unknown } | { ok: false; error: InvocationError };
