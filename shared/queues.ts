@@ -85,12 +85,16 @@ function attributesOf(
   record: SQSRecord,
   own: Record<string, MessageAttributeValue>,
 ): Record<string, MessageAttributeValue> {
-  const carried = Object.entries(record.messageAttributes).flatMap(([name, value]): [string, MessageAttributeValue][] => {
-    const ours = name === ownAttributes.firstSentAt || name === ownAttributes.reason;
-    return ours || value.stringValue === undefined
-      ? []
-      : [[name, { DataType: value.dataType, StringValue: value.stringValue }]];
-  });
-  const markFirst = carried.toSorted(([one], [other]) => Number(other === ownAttributes.replayId) - Number(one === ownAttributes.replayId));
+  const carried = Object.entries(record.messageAttributes).flatMap(
+    ([name, value]): [string, MessageAttributeValue][] => {
+      const ours = name === ownAttributes.firstSentAt || name === ownAttributes.reason;
+      return ours || value.stringValue === undefined
+        ? []
+        : [[name, { DataType: value.dataType, StringValue: value.stringValue }]];
+    },
+  );
+  const markFirst = carried.toSorted(
+    ([one], [other]) => Number(other === ownAttributes.replayId) - Number(one === ownAttributes.replayId),
+  );
   return Object.fromEntries([...Object.entries(own), ...markFirst].slice(0, attributesMax));
 }

@@ -33,8 +33,8 @@ export type Verdict = {
 export type Causes = {
   systemToken: "works" | "dead" | "unknown";
   line: "usable" | "access-revoked" | "denied" | "unknown";
-  /** Customers' tokens, by the name of their secret. */
-  businessTokens: Readonly<Record<string, "works" | "dead" | "unknown">>;
+  /** The token that the command's own secret holds. */
+  businessToken: "works" | "dead" | "unknown";
 };
 
 export type DeadLetterFacts = {
@@ -61,7 +61,11 @@ export function judgeDeadLetter(facts: DeadLetterFacts, policy: JudgePolicy): Ve
   // A revoke is judged by the state, never by its id alone (T2).
   if (command?.outcome !== undefined && request.type !== "revoke") {
     const { outcome, reason } = command;
-    return { class: "already-done", ...reasonOf(reason), why: reason === undefined ? outcome : `${outcome}: ${reason}` };
+    return {
+      class: "already-done",
+      ...reasonOf(reason),
+      why: reason === undefined ? outcome : `${outcome}: ${reason}`,
+    };
   }
   const secret = request.type === "revoke" ? undefined : request.businessTokenSecret;
   if (secret?.startsWith(policy.businessTokenSecretPrefix) === false) return refused("secret_not_allowed");
@@ -140,7 +144,8 @@ function judgeVerify(request: VerifyRequest, facts: DeadLetterFacts): Verdict {
 function judgeRevoke(request: RevokeRequest, facts: DeadLetterFacts, policy: Policy): Verdict {
   const { now, ownerBusinessId, command } = facts;
   const { businessId: claim } = request;
-  if (claim !== undefined && ownerBusinessId !== undefined && claim !== ownerBusinessId) return refused("owner_mismatch");
+  if (claim !== undefined && ownerBusinessId !== undefined && claim !== ownerBusinessId)
+    return refused("owner_mismatch");
   const businessId = ownerBusinessId ?? claim;
   if (businessId === undefined) return act(request, facts, "asks Meta for the owner, and waits on the WABA for it");
   const business = facts.business ?? newBusiness(businessId, now);
@@ -166,23 +171,31 @@ function judgeRevoke(request: RevokeRequest, facts: DeadLetterFacts, policy: Pol
 
 /** It would act, unless what stopped it (or would stop anything) still stands. */
 function act(request: Request, facts: DeadLetterFacts, why: string): Verdict {
-  const { systemToken, line, businessTokens } = facts.causes;
+  const { systemToken, line, businessToken } = facts.causes;
   if (systemToken === "dead") return blocked("token_dead", "the system token is dead");
-  if (line === "access-revoked") return blocked("line_access_revoked");
-  if (line === "denied") return blocked("permission_denied", "the system token may not read the line");
+  if (line === "access-revoked" && request.type === "share") return blocked("line_access_revoked");
+  if (line === "denied") return blocked("permission_denied", "the system token may not even read the line");
 
   const stoppedBy = facts.command?.reason;
   if (stoppedBy === undefined || reasonClasses[stoppedBy] !== "setup") return { class: "safe", why };
-  if (systemToken === "unknown" || line === "unknown") return blocked(stoppedBy, "Meta could not be asked whether it still stands");
+  if (systemToken === "unknown" || line === "unknown")
+    return blocked(stoppedBy, "Meta could not be asked whether it still stands");
   if (stoppedBy === "policy_block") return blocked(stoppedBy, "only Meta knows whether it was lifted");
   const secret = request.type === "revoke" ? undefined : request.businessTokenSecret;
-  if (stoppedBy === "token_dead" && secret !== undefined && businessTokens[secret] !== "works") {
-    return blocked(stoppedBy, `the customer's token is ${businessTokens[secret] ?? "not known to work"}`);
+  if (stoppedBy === "token_dead" && secret !== undefined && businessToken !== "works") {
+    return blocked(
+      stoppedBy,
+      `the customer's token in ${secret} is ${businessToken === "dead" ? "dead" : "not known to work"}`,
+    );
   }
   return { class: "safe", why: `${stoppedBy} is over, as far as can be seen: ${why}` };
 }
 
-const reused: Verdict = { class: "never-valid", reason: "command_id_reused", why: "its id belongs to a command of other content" };
+const reused: Verdict = {
+  class: "never-valid",
+  reason: "command_id_reused",
+  why: "its id belongs to a command of other content",
+};
 const ownerUnknown: Verdict = { class: "blocked", reason: "owner_unknown", why: "the owner of its WABA is not known" };
 
 function refused(reason: Reason): Verdict {

@@ -102,7 +102,11 @@ export function holdQueue(sqs: SQSClient, url: string, { holdSeconds }: { holdSe
     async release() {
       let kept = 0;
       for (const batch of chunks([...held.values()], batchMax)) {
-        const Entries = batch.map((ReceiptHandle, index) => ({ Id: String(index), ReceiptHandle, VisibilityTimeout: 0 }));
+        const Entries = batch.map((ReceiptHandle, index) => ({
+          Id: String(index),
+          ReceiptHandle,
+          VisibilityTimeout: 0,
+        }));
         const { Failed = [] } = await sqs.send(new ChangeMessageVisibilityBatchCommand({ QueueUrl: url, Entries }));
         kept += Failed.length;
       }
@@ -119,7 +123,12 @@ export function holdQueue(sqs: SQSClient, url: string, { holdSeconds }: { holdSe
  */
 export async function takeOut(
   { sqs, url, held }: { sqs: SQSClient; url: string; held: HeldQueue },
-  { wanted, size, signal, onWait }: { wanted: ReadonlySet<string>; size: number; signal: AbortSignal; onWait: (hidden: number) => void },
+  {
+    wanted,
+    size,
+    signal,
+    onWait,
+  }: { wanted: ReadonlySet<string>; size: number; signal: AbortSignal; onWait: (hidden: number) => void },
   act: (letters: readonly Letter[]) => Promise<void>,
 ): Promise<void> {
   let open = wanted.size;

@@ -1,6 +1,6 @@
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
 import path from "node:path";
-import * as z from "zod";
+import type * as z from "zod";
 
 /**
  * A file of JSON lines that outlives the process that writes it: every line is on the disk before `append` returns, so that

@@ -43,23 +43,25 @@ export const judgedLetterSchema = z.object({
 
 export type JudgedLetter = z.output<typeof judgedLetterSchema>;
 
+/** The causes that stop commands, as far as they can be asked about from here. */
+export type CauseReader = {
+  common: Pick<Causes, "systemToken" | "line">;
+  businessToken(secretName: string): Promise<Causes["businessToken"]>;
+};
+
 export type JudgeDeps = {
   store: Pick<StateStore, "loadCommand" | "loadPointer" | "loadBusiness">;
   policy: Policy & { businessTokenSecretPrefix: string };
   now: () => number;
+  causes: CauseReader;
 };
 
 /** Holds a dead letter against the table as it is now. Reads strongly; writes nothing. */
-export async function judgeLetter(
-  queue: CommandType,
-  letter: Letter,
-  causes: Causes,
-  deps: JudgeDeps,
-): Promise<JudgedLetter> {
+export async function judgeLetter(queue: CommandType, letter: Letter, deps: JudgeDeps): Promise<JudgedLetter> {
   const { messageId, attributes } = letter;
   const rejectedFor = attributes[ownAttributes.reason]?.StringValue;
   const replayId = attributes[ownAttributes.replayId]?.StringValue;
-  const { diedOf, verdict, ...about } = await judgeBody(queue, letter, causes, deps);
+  const { diedOf, verdict, ...about } = await judgeBody(queue, letter, deps);
   return {
     queue,
     messageId,
@@ -74,12 +76,7 @@ export async function judgeLetter(
 
 type JudgedBody = Pick<JudgedLetter, "type" | "commandId" | "wabaId" | "businessId" | "diedOf"> & { verdict: Verdict };
 
-async function judgeBody(
-  queue: CommandType,
-  { body }: Letter,
-  causes: Causes,
-  deps: JudgeDeps,
-): Promise<JudgedBody> {
+async function judgeBody(queue: CommandType, { body }: Letter, deps: JudgeDeps): Promise<JudgedBody> {
   const now = deps.now();
   // As the function would read it after a replay: sent now.
   const parsed = parseBody(queue, body, { sentAt: now, clockSkewMs: deps.policy.clockSkewMs });
@@ -92,7 +89,7 @@ async function judgeBody(
     case "continuation":
       return judgeLook(parsed.continuation, deps);
     case "command":
-      return judgeCommand(parsed.request, causes, now, deps);
+      return judgeCommand(parsed.request, now, deps);
   }
 }
 
@@ -114,8 +111,8 @@ async function judgeLook(continuation: Continuation, { store }: JudgeDeps): Prom
   return { ...about, verdict: judgeDeadLook(entries, continuation) };
 }
 
-async function judgeCommand(request: Request, causes: Causes, now: number, deps: JudgeDeps): Promise<JudgedBody> {
-  const { store, policy } = deps;
+async function judgeCommand(request: Request, now: number, deps: JudgeDeps): Promise<JudgedBody> {
+  const { store, policy, causes } = deps;
   const { type, commandId, hash, wabaId } = request;
   const [record, pointer] = await Promise.all([
     store.loadCommand(commandId),
@@ -125,15 +122,20 @@ async function judgeCommand(request: Request, causes: Causes, now: number, deps:
   const businessId = pointer?.businessId ?? claim;
   const business = businessId === undefined ? undefined : await store.loadBusiness(businessId);
   const reason = record?.reason !== undefined && isReason(record.reason) ? record.reason : undefined;
+  const secret = request.type === "revoke" ? undefined : request.businessTokenSecret;
+  const asks = reason === "token_dead" && secret?.startsWith(policy.businessTokenSecretPrefix) === true;
   const facts = {
     now,
     request,
-    command: record === undefined ? undefined : { sameContent: record.hash === hash && record.type === type, outcome: record.outcome, reason },
+    command:
+      record === undefined
+        ? undefined
+        : { sameContent: record.hash === hash && record.type === type, outcome: record.outcome, reason },
     ownerBusinessId: pointer?.businessId,
     pendingRevokes: pointer?.pendingRevoke?.requests ?? [],
     business,
     full: business !== undefined && isFull(business),
-    causes,
+    causes: { ...causes.common, businessToken: asks ? await causes.businessToken(secret) : ("unknown" as const) },
   };
   return {
     type,

@@ -1,6 +1,6 @@
 import type { CommandType } from "../../../shared/contracts/commands.ts";
-import type { Causes, DeadLetterClass } from "../../../shared/domain/dead-letters.ts";
-import type { HeldQueue } from "./dead-letter-queue.ts";
+import type { DeadLetterClass } from "../../../shared/domain/dead-letters.ts";
+import type { HeldQueue, Letter } from "./dead-letter-queue.ts";
 import type { JudgedLetter, JudgeDeps } from "./judge-letters.ts";
 import { judgeLetter } from "./judge-letters.ts";
 
@@ -44,13 +44,13 @@ const roundMax = 40;
 /**
  * Reads dead-letter queues to their end and judges each message by the table as it is at that moment.
  * @param queues what is read stays held: whoever calls gives it back.
- * @param onProgress told how many were read so far.
+ * @param onRead told of each; the letters themselves are not kept, for their bodies may be large.
  */
 export async function judgeQueues(
   queues: readonly { type: CommandType; held: HeldQueue }[],
-  causes: Causes,
   deps: JudgeDeps,
-  { onProgress, signal }: { onProgress: (read: number) => void; signal: AbortSignal },
+  onRead: (letter: Letter, judged: JudgedLetter) => void,
+  signal: AbortSignal,
 ): Promise<JudgedLetter[]> {
   const judged: JudgedLetter[] = [];
   await Promise.all(
@@ -58,8 +58,12 @@ export async function judgeQueues(
       while (!signal.aborted) {
         const letters = await held.next(roundMax);
         if (letters.length === 0) return;
-        judged.push(...(await Promise.all(letters.map((letter) => judgeLetter(type, letter, causes, deps)))));
-        onProgress(judged.length);
+        const round = letters.map(async (letter) => {
+          const one = await judgeLetter(type, letter, deps);
+          onRead(letter, one);
+          return one;
+        });
+        judged.push(...(await Promise.all(round)));
       }
     }),
   );

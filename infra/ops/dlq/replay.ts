@@ -83,7 +83,8 @@ export function resumeReplay(file: string): Replay {
     if (line.kind === "sent") for (const id of line.messageIds) replay.sent.add(id);
     if (line.kind === "deleted") for (const id of line.messageIds) replay.deleted.add(id);
   }
-  if (replay.planned.size !== plan.count) throw new Error(`${file} ends in the middle of its plan: nothing of it was sent`);
+  if (replay.planned.size !== plan.count)
+    throw new Error(`${file} ends in the middle of its plan: nothing of it was sent`);
   return replay;
 }
 
