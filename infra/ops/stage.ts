@@ -8,7 +8,7 @@ import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { GetFunctionConfigurationCommand, LambdaClient } from "@aws-sdk/client-lambda";
 import { SQSClient } from "@aws-sdk/client-sqs";
 import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
-import type * as z from "zod/mini";
+import * as z from "zod/mini";
 import { shareEnvironment } from "../../functions/share/environment.ts";
 import { clockOf } from "../../shared/command-deps.ts";
 import type { CommandType } from "../../shared/contracts/commands.ts";
@@ -42,7 +42,7 @@ export type Stage = {
   lambda: LambdaClient;
   sqs: SQSClient;
   store: StateStore;
-  /** The stage's clock, ms. */
+  /** AWS's clock, ms: windows are not to be measured by a laptop's that is minutes off. */
   now(): number;
   functionName(name: string): string;
   /** The physical ids of the stack's resources of one type. */
@@ -72,6 +72,7 @@ export async function connect(options: StageOptions): Promise<Stage> {
   function functionName(own: string): string {
     return `${stackName}-${own}`;
   }
+  const clock = watchClock(cloudFormation);
   const outputs = await readOutputs(cloudFormation, stackName);
   function output(key: string): string {
     const value = outputs[key];
@@ -83,6 +84,7 @@ export async function connect(options: StageOptions): Promise<Stage> {
     new GetFunctionConfigurationCommand({ FunctionName: functionName("share") }),
   );
   const settings = parseEnvironment(shareEnvironment, Environment?.Variables ?? {});
+  const ownNow = clockOf(settings);
   const dynamo = new DynamoDBClient(clientConfig);
   const sqs = new SQSClient(clientConfig);
   const state = output("StateTableName");
@@ -104,7 +106,7 @@ export async function connect(options: StageOptions): Promise<Stage> {
     lambda,
     sqs,
     store: createStateStore({ client: dynamo, tableName: state, newId: randomUUID }),
-    now: clockOf(settings),
+    now: () => ownNow() + clock.offsetMs,
     functionName,
     async resources(type) {
       const found: string[] = [];
@@ -127,6 +129,24 @@ export async function connect(options: StageOptions): Promise<Stage> {
     },
   };
 }
+
+/** How far AWS's clock, as the `Date` of its answers tells it to the second, is ahead of this machine's. */
+function watchClock(client: CloudFormationClient): { offsetMs: number } {
+  const clock = { offsetMs: 0 };
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      const result = await next(args);
+      const answer = z.object({ headers: z.object({ date: z.string() }) }).safeParse(result.response);
+      const offsetMs = Date.parse(answer.data?.headers.date ?? "") - Date.now();
+      if (Math.abs(offsetMs) > clockToleranceMs) clock.offsetMs = offsetMs;
+      return result;
+    },
+    { step: "deserialize", priority: "low" },
+  );
+  return clock;
+}
+
+const clockToleranceMs = 3000;
 
 async function readOutputs(client: CloudFormationClient, StackName: string): Promise<Record<string, string>> {
   try {
