@@ -85,6 +85,9 @@ const selectionOptions = {
   olderThan: age.optional(),
   newerThan: age.optional(),
 };
+const holdSecondsDefault = 60;
+const holdOption = z.coerce.number("must be a number of seconds").int().min(5).max(43_200).default(holdSecondsDefault);
+
 const listOptions = z.object({ ...selectionOptions, limit: z.coerce.number().int().positive().default(50) });
 const showOptions = z.object(selectionOptions);
 const replayOptions = z.object({
@@ -94,8 +97,14 @@ const replayOptions = z.object({
   wait: z.coerce.number("must be a number of seconds").min(0).default(120),
   journal: z.string().optional(),
   resume: z.string().optional(),
+  hold: holdOption,
 });
-const discardOptions = z.object({ ...selectionOptions, yes: z.boolean().default(false), to: z.string().optional() });
+const discardOptions = z.object({
+  ...selectionOptions,
+  yes: z.boolean().default(false),
+  to: z.string().optional(),
+  hold: holdOption,
+});
 
 type SelectionOptions = z.output<typeof showOptions>;
 
@@ -124,6 +133,7 @@ export function addDlq(program: Command): void {
     .option("--yes", "do it")
     .option("--rate <n>", "messages a second (5)")
     .option("--wait <seconds>", "how long to watch what becomes of them (120)")
+    .option("--hold <seconds>", "how long a message we took stays hidden if this process dies (60)")
     .option("--journal <file>", "where to write down what is done (.credit-lines/<replay id>.jsonl)")
     .option("--resume <file>", "go on with the replay of this journal, as it was chosen then")
     .addHelpText(
@@ -144,6 +154,7 @@ export function addDlq(program: Command): void {
     .description("writes dead letters to a file, then deletes them; a dry run without --yes")
     .option("--yes", "do it")
     .option("--to <file>", "JSON lines; what is there already stays (.credit-lines/discarded.jsonl)")
+    .option("--hold <seconds>", "how long a message we took stays hidden if this process dies (60)")
     .addHelpText("after", "\nWithout --class: never-valid. Named by --command or --message: whatever it is.")
     .addHelpText("after", examples("dlq discard", "dlq discard --reason invalid_command --to bad-bodies.jsonl --yes"))
     .action(onStage(discardOptions, discard));
@@ -179,9 +190,7 @@ function selectionOf(options: SelectionOptions, classes: readonly DeadLetterClas
 
 async function list({ stage, out }: Context, _args: readonly string[], options: z.output<typeof listOptions>) {
   const selection = selectionOf(options, classNames, stage.now());
-  const letters = await onQueues(stage, selection.queues, (held, signal) =>
-    judgeSelected(held, selection, signal, { stage, out }),
-  );
+  const letters = await judgeAll(selection, { stage, out });
   const result = { total: letters.length, classes: countClasses(letters), letters };
   out.result(deadLettersShape, result, () => renderLetters(letters, options.limit, stage.now()));
 }
@@ -190,15 +199,10 @@ async function show({ stage, out }: Context, args: readonly string[], options: S
   const command = [...(options.command ?? []), ...args];
   const selection = selectionOf({ ...options, command }, classNames, stage.now());
   const found: ShownLetter[] = [];
-  await onQueues(stage, selection.queues, (held, signal) =>
-    judgeSelected(held, selection, signal, { stage, out }, ({ body, attributes }, judged) => {
-      const texts = Object.entries(attributes).map(([name, { StringValue = "" }]) => [
-        name,
-        withoutTokens(StringValue),
-      ]);
-      found.push({ ...judged, body: withoutTokens(body), attributes: Object.fromEntries(texts) });
-    }),
-  );
+  await judgeAll(selection, { stage, out }, ({ body, attributes }, judged) => {
+    const texts = Object.entries(attributes).map(([name, { StringValue = "" }]) => [name, withoutTokens(StringValue)]);
+    found.push({ ...judged, body: withoutTokens(body), attributes: Object.fromEntries(texts) });
+  });
   for (const one of found) {
     const record = one.commandId === undefined ? undefined : await stage.store.loadCommand(one.commandId);
     if (record === undefined) continue;
@@ -209,30 +213,25 @@ async function show({ stage, out }: Context, args: readonly string[], options: S
   return found.length === 0 ? exitCodes.problem : exitCodes.ok;
 }
 
-async function replay({ stage, out }: Context, _args: readonly string[], options: z.output<typeof replayOptions>) {
-  const { rate, wait, resume } = options;
-  return onQueues(stage, [...commandTypes], async (held, signal) => {
-    const replaying =
-      resume === undefined ? await chooseReplay(held, options, signal, { stage, out }) : resumeReplay(resume);
-    if (replaying === undefined) return exitCodes.ok;
-    out.note(`Replay ${replaying.replayId}: ${replaying.planned.size} messages, written down in ${replaying.file}`);
+async function replay(context: Context, _args: readonly string[], options: z.output<typeof replayOptions>) {
+  const { rate, wait, resume, hold } = options;
+  const { stage, out } = context;
+  const replaying = resume === undefined ? await chooseReplay(options, context) : resumeReplay(resume);
+  if (replaying === undefined) return exitCodes.ok;
+  const { replayId, file: journal, planned, deleted } = replaying;
+  out.note(`Replay ${replayId}: ${planned.size} messages, written down in ${journal}`);
+  return onQueues(stage, [...commandTypes], hold, async (held, signal) => {
     const sending = out.progress("Replaying");
     const open = await sendPlanned(replaying, {
       sqs: stage.sqs,
       queues: held.map((queue) => ({ ...queue, url: stage.queues[queue.type].url })),
       rate,
       signal,
-      onProgress: (done, hidden) => {
-        const waiting = hidden === 0 ? "" : `; waiting for about ${hidden} that somebody else hides`;
-        sending.say(`Replayed ${done} of ${replaying.planned.size}${waiting}`);
-      },
+      onProgress: (done, hidden) => sending.say(`Replayed ${done} of ${planned.size}${hiddenWords(hidden)}`),
     });
-    sending.done(`Replayed ${replaying.deleted.size} of ${replaying.planned.size}`);
-    if (open.length > 0) {
-      out.note(`${open.length} are still open. Go on: credit-lines dlq replay --resume ${replaying.file}`);
-    }
-    const fates = await watch(replaying, wait, signal, { stage, out });
-    const { replayId, file: journal, planned, deleted } = replaying;
+    sending.done(`Replayed ${deleted.size} of ${planned.size}`);
+    if (open.length > 0) out.note(`${open.length} are still open. Go on: credit-lines dlq replay --resume ${journal}`);
+    const fates = await watch(replaying, wait, signal, context);
     const result = { dryRun: false, replayId, journal, selected: planned.size, replayed: deleted.size, open, fates };
     out.result(replayShape, result, () => renderFates(replaying, fates));
     const good = open.length === 0 && fates.every(({ fate }) => fate !== "blocked" && fate !== "unknown");
@@ -240,16 +239,17 @@ async function replay({ stage, out }: Context, _args: readonly string[], options
   });
 }
 
+function hiddenWords(hidden: number): string {
+  return hidden === 0 ? "" : `; waiting for about ${hidden} that somebody hides, such as a process that died`;
+}
+
 /** Judges, chooses and, with `--yes`, writes the plan down. Undefined: there is nothing to be sent. */
 async function chooseReplay(
-  held: readonly HeldDeadLetters[],
   options: z.output<typeof replayOptions>,
-  signal: AbortSignal,
   { stage, out }: Context,
 ): Promise<Replay | undefined> {
   const selection = selectionOf(options, replayable, stage.now());
-  const everyClass = { ...selection, classes: [...classNames] };
-  const matching = await judgeSelected(held, everyClass, signal, { stage, out });
+  const matching = await judgeAll({ ...selection, classes: [...classNames] }, { stage, out });
   const letters = matching.filter((letter) => isSelected(letter, selection));
   const left = matching.filter((letter) => !isSelected(letter, selection));
   if (left.length > 0) out.note(`Not chosen: ${describeCounts(countClasses(left))}. --class takes them along.`);
@@ -260,12 +260,8 @@ async function chooseReplay(
     if (letters.length > 0) out.note("A dry run: --yes sends them.");
     return undefined;
   }
-  // What was read is given back before anything is sent: the plan alone says what is taken.
-  for (const queue of held) await queue.held.release();
-  const replayId = `replay-${new Date(stage.now())
-    .toISOString()
-    .replaceAll(/[^\dT]/g, "")
-    .slice(0, 15)}-${randomUUID().slice(0, 4)}`;
+  const time = new Date(stage.now()).toISOString().slice(0, 19).replaceAll(/\D/g, "");
+  const replayId = `replay-${time}-${randomUUID().slice(0, 4)}`;
   return beginReplay(replayId, options.journal ?? path.join(keptIn, `${replayId}.jsonl`), letters, stage.now());
 }
 
@@ -289,36 +285,33 @@ async function watch(
   return fates;
 }
 
-async function discard({ stage, out }: Context, _args: readonly string[], options: z.output<typeof discardOptions>) {
-  const { yes, to: file = path.join(keptIn, "discarded.jsonl") } = options;
+async function discard(context: Context, _args: readonly string[], options: z.output<typeof discardOptions>) {
+  const { yes, to: file = path.join(keptIn, "discarded.jsonl"), hold } = options;
+  const { stage, out } = context;
   const selection = selectionOf(options, ["never-valid"], stage.now());
-  return onQueues(stage, selection.queues, async (held, signal) => {
-    const letters = await judgeSelected(held, selection, signal, { stage, out });
-    let discarded = 0;
-    if (yes && letters.length > 0) {
-      for (const queue of held) await queue.held.release();
-      const writing = out.progress("Discarding");
+  const letters = await judgeAll(selection, context);
+  const unanswered = letters.filter((letter) => !["never-valid", "already-done"].includes(letter.class));
+  if (unanswered.length > 0) {
+    out.note(`${unanswered.length} of them have no outcome yet: nobody will tell their producers.`);
+  }
+  let discarded = 0;
+  if (yes && letters.length > 0) {
+    const writing = out.progress("Discarding");
+    await onQueues(stage, selection.queues, hold, async (held, signal) => {
       discarded = await discardLetters(letters, file, {
         sqs: stage.sqs,
         queues: held,
         now: () => stage.now(),
         signal,
-        onProgress: (done, hidden) => {
-          const waiting = hidden === 0 ? "" : `; waiting for about ${hidden} that somebody else hides`;
-          writing.say(`Discarded ${done} of ${letters.length}${waiting}`);
-        },
+        onProgress: (done, hidden) => writing.say(`Discarded ${done} of ${letters.length}${hiddenWords(hidden)}`),
       });
-      writing.done(`Discarded ${discarded} of ${letters.length} into ${file}`);
-    }
-    const unanswered = letters.filter((letter) => !["never-valid", "already-done"].includes(letter.class));
-    if (unanswered.length > 0) {
-      out.note(`${unanswered.length} of them have no outcome yet: nobody will tell their producers.`);
-    }
-    const result = { dryRun: !yes, file, selected: letters.length, discarded, letters };
-    out.result(discardShape, result, () => renderLetters(letters, 50, stage.now()));
-    if (!yes && letters.length > 0) out.note(`A dry run: --yes writes them to ${file} and deletes them.`);
-    return yes && discarded < letters.length ? exitCodes.problem : exitCodes.ok;
-  });
+    });
+    writing.done(`Discarded ${discarded} of ${letters.length} into ${file}`);
+  }
+  const result = { dryRun: !yes, file, selected: letters.length, discarded, letters };
+  out.result(discardShape, result, () => renderLetters(letters, 50, stage.now()));
+  if (!yes && letters.length > 0) out.note(`A dry run: --yes writes them to ${file} and deletes them.`);
+  return yes && discarded < letters.length ? exitCodes.problem : exitCodes.ok;
 }
 
 type HeldDeadLetters = { type: CommandType; deadLetterUrl: string; held: HeldQueue };
@@ -326,28 +319,24 @@ type HeldDeadLetters = { type: CommandType; deadLetterUrl: string; held: HeldQue
 /** Where replays and discarded messages are written down, in the directory one stands in. */
 const keptIn = ".credit-lines";
 
-/** Reading a message takes some milliseconds; a hold that ended before the walk does would make it begin again. */
-const readsPerSecondMin = 25;
-const holdSecondsMin = 60;
-
-/** Holds dead-letter queues while `work` goes on, and gives back what it left, also when it fails or is interrupted. */
+/**
+ * Holds dead-letter queues while `work` goes on, and gives back what it left, also when it fails or is interrupted.
+ * @param holdSeconds how long a message stays hidden if this process dies.
+ */
 async function onQueues<T>(
   { sqs, queues }: Stage,
   types: readonly CommandType[],
+  holdSeconds: number,
   work: (held: readonly HeldDeadLetters[], signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const interrupted = new AbortController();
   function interrupt(): void {
     interrupted.abort();
   }
-  const held = await Promise.all(
-    types.map(async (type) => {
-      const { deadLetterUrl } = queues[type];
-      const depth = await depthOf(sqs, deadLetterUrl);
-      const holdSeconds = Math.max(holdSecondsMin, Math.ceil(depth / readsPerSecondMin));
-      return { type, deadLetterUrl, held: holdQueue(sqs, deadLetterUrl, { holdSeconds }) };
-    }),
-  );
+  const held = types.map((type) => {
+    const { deadLetterUrl } = queues[type];
+    return { type, deadLetterUrl, held: holdQueue(sqs, deadLetterUrl, { holdSeconds }) };
+  });
   // Once: what is begun is ended and written down. A second one ends the process, which loses nothing either.
   process.once("SIGINT", interrupt);
   try {
@@ -358,34 +347,39 @@ async function onQueues<T>(
   }
 }
 
-async function judgeSelected(
-  held: readonly HeldDeadLetters[],
+/** A walk reads more than this many messages a second; a hold that ended before it does would make it begin again. */
+const readsPerSecondMin = 25;
+
+/** Reads all of the queues, and gives everything back. */
+async function judgeAll(
   selection: Selection,
-  signal: AbortSignal,
   { stage, out }: Context,
   onFound: (letter: Letter, judged: JudgedLetter) => void = () => {},
 ): Promise<JudgedLetter[]> {
+  const depths = selection.queues.map((type) => depthOf(stage.sqs, stage.queues[type].deadLetterUrl));
+  const holdSeconds = Math.max(
+    holdSecondsDefault,
+    Math.ceil(Math.max(...(await Promise.all(depths))) / readsPerSecondMin),
+  );
+  const deps = {
+    store: stage.store,
+    policy: { ...stage.policy, businessTokenSecretPrefix: stage.settings.BUSINESS_TOKEN_SECRET_PREFIX },
+    now: () => stage.now(),
+    causes: await readCauses(stage),
+  };
   const reading = out.progress("Reading the dead letters");
   let read = 0;
-  const letters = await judgeQueues(
-    held.filter(({ type }) => selection.queues.includes(type)),
-    {
-      store: stage.store,
-      policy: { ...stage.policy, businessTokenSecretPrefix: stage.settings.BUSINESS_TOKEN_SECRET_PREFIX },
-      now: () => stage.now(),
-      causes: await readCauses(stage),
-    },
-    (letter, judged) => {
+  const letters = await onQueues(stage, selection.queues, holdSeconds, async (held, signal) => {
+    function onRead(letter: Letter, judged: JudgedLetter): void {
       read += 1;
       reading.say(`Read ${read} dead letters`);
       if (isSelected(judged, selection)) onFound(letter, judged);
-    },
-    signal,
-  );
-  reading.done();
-  if (signal.aborted) {
+    }
+    const all = await judgeQueues(held, deps, onRead, signal);
+    if (!signal.aborted) return all;
     throw new OpsError("interrupted", "Interrupted: nothing was sent or deleted.", "Call it again.", exitCodes.problem);
-  }
+  });
+  reading.done();
   return letters.filter((letter) => isSelected(letter, selection));
 }
 
