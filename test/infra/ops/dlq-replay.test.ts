@@ -116,10 +116,10 @@ afterAll(async () => {
   rmSync(directory, { recursive: true });
 });
 
-/** The mark of what we rejected; and what a producer gave along. */
+/** The mark of what we rejected; or what a producer gave along. */
 function attributes(body: string) {
-  if (!body.includes("EAA")) return { MessageAttributes: { trace: { DataType: "String", StringValue: "abc" } } };
-  return { MessageAttributes: { reason: { DataType: "String", StringValue: "invalid_command" } } };
+  const [name, StringValue] = body.includes("EAA") ? ["reason", "invalid_command"] : ["trace", "abc"];
+  return { MessageAttributes: { [name]: { DataType: "String", StringValue } } };
 }
 
 type Run = { code: number | null; stdout: string; stderr: string };
