@@ -101,6 +101,7 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
       account: createAccount(stack),
       functionUrls,
       mappings: sources.mappings,
+      schedules,
       eventsAfter: eventBridge.after,
       findFunction: (name) => findFunction(functions, name),
       invokeNow,
