@@ -7,7 +7,7 @@ import { createEventBridge, type LocalEvent } from "./event-bridge.ts";
 import { startEventSourceMappings } from "./event-source-mappings.ts";
 import { createFunctionUrls } from "./function-url.ts";
 import { type OnCall, startGateway } from "./gateway.ts";
-import { createFunctions, type InvocationResult, type LambdaFunction } from "./lambda.ts";
+import { createFunctions, type InvocationResult, type LambdaFunction, type RunningInvocation } from "./lambda.ts";
 import { type Schedule, startSchedules } from "./scheduler.ts";
 import { createSecretsManager } from "./secrets-manager.ts";
 import { startSqs } from "./sqs.ts";
@@ -43,6 +43,8 @@ export type LocalAws = {
    * @throws Error when the name fits none or several.
    */
   invoke: (functionName: string, payload?: unknown) => Promise<InvocationResult>;
+  /** The invocations under way, with the processes that serve them. */
+  running: () => RunningInvocation[];
   /** The events put on the buses, from the one after `after` (0: all). */
   events: (after?: number) => LocalEvent[];
   /** Stops everything; no process is left. */
@@ -93,6 +95,9 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
     function invokeNow(name: string, payload?: unknown): Promise<InvocationResult> {
       return invokeAsScheduled(functions, schedules, name, payload);
     }
+    function running(): RunningInvocation[] {
+      return functions.flatMap((one) => one.running());
+    }
     gateway.serve({
       sqs,
       dynamoDb,
@@ -103,6 +108,7 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
       mappings: sources.mappings,
       schedules,
       eventsAfter: eventBridge.after,
+      running,
       findFunction: (name) => findFunction(functions, name),
       invokeNow,
     });
@@ -117,6 +123,7 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
       resources: Object.fromEntries(resources),
       outputs: stack.outputs(),
       invoke: invokeNow,
+      running,
       events: (after = 0) => eventBridge.after(after),
       close,
     };
