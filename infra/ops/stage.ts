@@ -43,7 +43,7 @@ export type Stage = {
   sqs: SQSClient;
   store: StateStore;
   /** AWS's clock, ms: windows are not to be measured by a laptop's that is minutes off. */
-  now(): number;
+  now: () => number;
   functionName(name: string): string;
   /** The physical ids of the stack's resources of one type. */
   resources(type: string): Promise<string[]>;

@@ -9,6 +9,7 @@ import type { EventSourceMapping } from "./event-source-mappings.ts";
 import type { FunctionUrl } from "./function-url.ts";
 import type { InvocationResult, LambdaFunction, RunningInvocation } from "./lambda.ts";
 import { type Answer, errorAnswer, jsonAnswer, type Operation } from "./protocol.ts";
+import type { Schedule } from "./scheduler.ts";
 import { parseQueryCall, queryAnswer } from "./sqs-query-protocol.ts";
 import type { Sqs } from "./sqs.ts";
 
@@ -21,6 +22,7 @@ export type Services = {
   account: Readonly<Record<string, QueryOperation>>;
   functionUrls: readonly FunctionUrl[];
   mappings: readonly EventSourceMapping[];
+  schedules: readonly Schedule[];
   eventsAfter: (n: number) => LocalEvent[];
   running: () => RunningInvocation[];
   findFunction: (name: string) => LambdaFunction;
@@ -105,6 +107,7 @@ export async function startGateway(port: number, onCall: OnCall): Promise<Gatewa
 async function route(call: Call, services: Services, onCall: OnCall): Promise<Answer> {
   const path = call.url.split("?")[0] ?? "/";
   if (path.startsWith("/_local/")) return guarded(() => local(call, path, services));
+  if (path.startsWith("/schedules/")) return guarded(() => getSchedule(path, services));
   if (path.startsWith("/2015-03-31/")) return guarded(() => lambdaApi(call, path, services));
 
   const form = call.headers["content-type"]?.startsWith("application/x-www-form-urlencoded") === true;
@@ -223,6 +226,14 @@ async function lambdaApi(call: Call, path: string, services: Services): Promise<
   if (mapping === undefined) return errorAnswer("ResourceNotFoundException", `There is no ${path}`, 404);
   if (call.method === "PUT") mapping.setEnabled(z.looseObject({ Enabled: z.boolean() }).parse(input).Enabled);
   return jsonAnswer(describeMapping(mapping));
+}
+
+/** Of Scheduler's REST API. */
+function getSchedule(path: string, { schedules }: Services): Answer {
+  const found = schedules.find(({ name }) => `/schedules/${name}` === decodeURIComponent(path));
+  if (found === undefined) return errorAnswer("ResourceNotFoundException", `There is no ${path}`, 404);
+  const { name: Name, expression: ScheduleExpression, enabled } = found;
+  return jsonAnswer({ Name, ScheduleExpression, State: enabled ? "ENABLED" : "DISABLED" });
 }
 
 function describeMapping({ uuid, sourceArn, functionArn, enabled }: EventSourceMapping) {

@@ -106,6 +106,7 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
       account: createAccount(stack),
       functionUrls,
       mappings: sources.mappings,
+      schedules,
       eventsAfter: eventBridge.after,
       running,
       findFunction: (name) => findFunction(functions, name),

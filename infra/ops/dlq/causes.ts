@@ -1,8 +1,6 @@
-import { GetSecretValueCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 import type { Causes } from "../../../shared/domain/dead-letters.ts";
-import { createPortfolio } from "../../../shared/graph/portfolio.ts";
-import { createTokens, createTokenSource } from "../../../shared/graph/tokens.ts";
-import { createTransport } from "../../../shared/graph/transport.ts";
+import type { Portfolio } from "../../../shared/graph/portfolio.ts";
+import { connectMeta } from "../meta.ts";
 import type { Stage } from "../stage.ts";
 import type { CauseReader } from "./judge-letters.ts";
 
@@ -13,32 +11,14 @@ const askMsMax = 20_000;
  * Whatever cannot be found out is `unknown`, never "gone".
  */
 export async function readCauses(stage: Stage): Promise<CauseReader> {
-  const { settings, clientConfig, store } = stage;
-  function now(): number {
-    return stage.now();
-  }
+  const { settings, store } = stage;
   const { tokenIsDead } = await store.loadLimits();
-  async function readSecret(SecretId: string): Promise<string> {
-    const client = new SecretsManagerClient(clientConfig);
-    const { SecretString = "" } = await client.send(new GetSecretValueCommand({ SecretId }));
-    client.destroy();
-    return SecretString.trim();
-  }
-  const tokens = createTokens(settings.SYSTEM_TOKEN_SECRET_ARN, readSecret, now);
-  const transport = createTransport({
-    baseUrl: settings.GRAPH_API_BASE_URL,
-    version: settings.GRAPH_API_VERSION,
-    timeoutMs: settings.GRAPH_TIMEOUT_MS,
-    now,
-  });
-  const { APP_SECRET_NAME: appSecretName } = settings;
-  const appSecret = appSecretName === undefined ? undefined : createTokenSource(() => readSecret(appSecretName), now);
-  const portfolio = createPortfolio({ transport, tokens, now, ...(appSecret === undefined ? {} : { appSecret }) });
+  const { portfolio, caller } = connectMeta(stage);
 
   const line = await attempt(() => portfolio.readLine(settings.CREDIT_LINE_ID, AbortSignal.timeout(askMsMax)));
   const asked = new Map<string, Promise<Causes["businessToken"]>>();
   async function debug(secretName: string): Promise<Causes["businessToken"]> {
-    const source = tokens.business(secretName);
+    const source = caller.tokens.business(secretName);
     const token = await attempt(() => portfolio.debugToken(source, AbortSignal.timeout(askMsMax)));
     if (token?.ok !== true) return "unknown";
     return token.value.valid ? "works" : "dead";
@@ -53,7 +33,7 @@ export async function readCauses(stage: Stage): Promise<CauseReader> {
   };
 }
 
-type LineReading = Awaited<ReturnType<ReturnType<typeof createPortfolio>["readLine"]>> | undefined;
+type LineReading = Awaited<ReturnType<Portfolio["readLine"]>> | undefined;
 
 function judgeLine(line: LineReading, tokenIsDead: boolean): Pick<Causes, "systemToken" | "line"> {
   // The breaker is the functions' own word: while it is open they serve nothing, whatever the token can do by now.
