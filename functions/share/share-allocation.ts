@@ -192,6 +192,9 @@ async function driveShare(
       }
     }
     if (written.saved) return;
+    // A duplicate that was quicker may have had the answer: it is this message's, too (T2).
+    const concluded = await store.loadCommand(request.commandId);
+    if (concluded?.outcome !== undefined && concluded.hash === request.hash) return;
     facts = await loadFacts(request, businessId, deps);
   }
   throw new Error("The item changed too often to decide");

@@ -23,6 +23,11 @@ export type Business = {
   records: Record<string, AllocationRecord>;
   /** E4 is per business: its note stands here, and only one may be out at a time (H12). */
   recordIntent?: RecordIntent;
+  /**
+   * The latest send deadline of the POSTs that were settled by what a probe saw, not by their own answer: each may have
+   * made another record than the one it saw, and until its window is over no list is sure to show it (R5).
+   */
+  unansweredAt?: number;
   wabas: Record<string, Waba>;
   /** Shares that wait for a revocation or for another share of the same WABA, by WABA id. */
   waiting: Record<string, Waiting>;

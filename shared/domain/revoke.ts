@@ -250,7 +250,8 @@ function whyOpen(
       intent.epoch < revocation.epoch &&
       run.fresh.startedAt <= windowEnd(intent, policy.settleWindowMs),
   );
-  if (unanswered) return "share_in_flight";
+  const settledUnseen = (business.unansweredAt ?? -Infinity) + policy.settleWindowMs;
+  if (unanswered || run.fresh.startedAt <= settledUnseen) return "share_in_flight";
   if (!run.estate.complete || !run.fresh.complete) {
     const failure = run.fresh.failure ?? run.estate.failure;
     if (failure?.reason === "token_dead" || failure?.reason === "permission_denied") return failure.reason;
@@ -277,7 +278,7 @@ function whyOpen(
 
 function finish(business: Business, revocation: Revocation, now: number): Change {
   const { openReason: _closed, due: _due, incompleteAnnounced: _said, ...rest } = revocation;
-  const { recordIntent: _over, ...settled } = business;
+  const { recordIntent: _over, unansweredAt: _listed, ...settled } = business;
   const own = Object.values(business.records).filter((record) => record.foreign !== true);
   const state = own.length === 0 ? "nothing" : "done";
   const wabas = Object.fromEntries(

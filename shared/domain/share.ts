@@ -82,14 +82,14 @@ export function decideShare(facts: ShareFacts, policy: Policy): ShareDecision {
 
   // The unsettled attempt comes first: whatever Meta shows meanwhile may be its effect (H2).
   if (isSharing(waba) && waba.intent !== undefined) {
-    if (facts.probed !== true) return { kind: "probe" };
+    if (looksNow(facts, waba.request, waba.due)) return { kind: "probe" };
     if (isSame(waba.request, request)) return { kind: "on-item" };
     return waitUntil(facts, waba.due?.nextAt ?? now + lookDelayMs(0, policy.settleWindowMs));
   }
 
   const { recordIntent } = business;
   if (recordIntent !== undefined && recordIntent.epoch === business.epoch) {
-    if (facts.probed !== true) return { kind: "probe-record" };
+    if (looksNow(facts, recordIntent.request, recordIntent.due)) return { kind: "probe-record" };
     if (isSame(recordIntent.request, request)) return { kind: "on-item" };
     return waitUntil(facts, recordIntent.due?.nextAt ?? now + lookDelayMs(0, policy.settleWindowMs));
   }
@@ -157,6 +157,14 @@ export function decideShare(facts: ShareFacts, policy: Policy): ShareDecision {
   }
   if (method === "share-and-attach") return { kind: "attempt" };
   return decideRecord(facts, estate?.records ?? [], policy);
+}
+
+/**
+ * The attempt's own command looks at it at once; others leave it to its due time, or a doubt that waits for a person would
+ * be looked at for each of them, and use up Meta's quota (found by simulation).
+ */
+function looksNow({ probed, request, now }: ShareFacts, attempting: ShareRequest, due: Due | undefined): boolean {
+  return probed !== true && (isSame(attempting, request) || due === undefined || due.nextAt <= now);
 }
 
 /** Two calls: E5 by a live record of the business on this line, or E4 first. A record that cannot be read may be one. */
@@ -453,6 +461,11 @@ function withLive(business: Business, { allocationId, creditLineId, readAt }: Re
   return { ...business, records: { ...business.records, [allocationId]: record } };
 }
 
+/** What a probe saw may be a sibling's record: what the POST itself made is not known before its window is over. */
+function unanswered(business: Business, { sendDeadline }: Intent): Business {
+  return { ...business, unansweredAt: Math.max(sendDeadline, business.unansweredAt ?? 0) };
+}
+
 /** S3 "adopt": the line already funds this WABA by a live record of ours; nothing is sent. */
 export function adoptShare(facts: ShareFacts, record: RecordReading, policy: Policy): Change {
   const { business, request, now } = facts;
@@ -510,10 +523,14 @@ export function concludeShare({ business, request, now }: ShareFacts): Change {
   };
 }
 
-/** Refuses the command. The WABA's status is not touched (I11). */
+/**
+ * Refuses the command. The WABA's status is not touched (I11). An item is written even so: a duplicate that judges by the
+ * same state must lose its write, or it would share what was refused (found by simulation).
+ */
 export function refuse(business: Business, request: ShareRequest, reason: RefuseReason, failure?: Failure): Change {
+  const next = withoutOwn(business, request);
   return {
-    business: withoutOwn(business, request),
+    business: business.version === 0 ? next : { ...next },
     events: [],
     conclusions: [refusal(request, reason, business, failure)],
   };
@@ -696,7 +713,8 @@ export function recordRecordProbe(
   if (!isSharing(waba)) throw new Error(`WABA ${request.wabaId} has no share to look at`);
   if (finding.kind === "applied") {
     const allocated = allocate(waba, finding.record.allocationId, now);
-    return changeTo(withWaba(withLive(settled, finding.record, now), request.wabaId, allocated));
+    const live = withLive(unanswered(settled, recordIntent), finding.record, now);
+    return changeTo(withWaba(live, request.wabaId, allocated));
   }
   if (finding.kind === "refused") return refuse(settled, request, finding.reason, finding.failure);
   const { intent, due, announce } = afterLook(recordIntent, recordIntent.due, finding, probe, now, policy);
@@ -745,7 +763,8 @@ export function recordProbe(
   const waba = known.wabas[wabaId];
   if (!isSharing(waba) || waba.intent === undefined) throw new Error(`WABA ${wabaId} has no attempt to look at`);
   if (finding.kind === "applied") {
-    return acceptShare(withLive(known, finding.record, now), wabaId, finding.record.allocationId, now, policy);
+    const live = withLive(unanswered(known, waba.intent), finding.record, now);
+    return acceptShare(live, wabaId, finding.record.allocationId, now, policy);
   }
   if (finding.kind === "refused") {
     const { intent: _closed, due: _due, ...rest } = waba;

@@ -161,6 +161,7 @@ export const businessSchema = z.object({
   recordIntent: z.optional(
     z.object({ ...intentFields, creditLineId: text, request: shareRequestSchema, due: z.optional(dueSchema) }),
   ),
+  unansweredAt: z.optional(time),
   wabas: z.record(text, wabaSchema),
   waiting: z.record(text, z.object({ request: shareRequestSchema, due: dueSchema })),
 }) satisfies z.ZodMiniType<Business>;

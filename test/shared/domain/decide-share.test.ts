@@ -66,6 +66,15 @@ describe("an unsettled attempt on the WABA", () => {
     expect(decide({ business: attempted, probed: true })).toEqual({ kind: "on-item" });
   });
 
+  test("is looked at by another command only when its look is due", () => {
+    const request = shareRequest({ commandId: "share-2", requestedAt: now });
+    expect(decide({ business: attempted, request })).toEqual({ kind: "probe" });
+    const due = { request: shareRequest(), nextAt: now + 1, looks: 3, sweeps: 0 };
+    const later = business({ wabas: { [wabaId]: sharingWaba({ due }) } });
+    expect(decide({ business: later, request })).toEqual({ kind: "wait", until: now + 1 });
+    expect(decide({ business: later })).toEqual({ kind: "probe" });
+  });
+
   test("makes another command wait for its next look, whatever that command asks", () => {
     const request = shareRequest({ commandId: "share-2", currency: "USD", requestedAt: now });
     expect(decide({ business: attempted, request, probed: true })).toEqual({ kind: "wait", until: now - 22_000 });
@@ -448,7 +457,7 @@ describe("a refusal", () => {
   ])("I11: never changes a WABA that is %s", (_title, waba) => {
     const stored = business({ wabas: { [wabaId]: waba } });
     const change = refuse(stored, shareRequest({ commandId: "share-2" }), "funded_elsewhere");
-    expect(change.business).toBe(stored);
+    expect(change.business).toEqual(stored);
     expect(change.conclusions).toMatchObject([
       { outcome: "refused", reason: "funded_elsewhere", event: { detailType: "Share Refused", status: waba.status } },
     ]);
@@ -481,7 +490,17 @@ describe("a refusal", () => {
     ],
   ])("keeps the due time of %s", (_title, waba, request) => {
     const stored = business({ wabas: { [wabaId]: waba } });
-    expect(refuse(stored, request, "funded_elsewhere").business).toBe(stored);
+    expect(refuse(stored, request, "funded_elsewhere").business).toEqual(stored);
+  });
+
+  test("writes the item, so that a duplicate that judged by the same state loses its write", () => {
+    const stored = business();
+    expect(refuse(stored, shareRequest(), "funded_elsewhere").business).not.toBe(stored);
+  });
+
+  test("makes no item of a business that has none", () => {
+    const unknown = business({ version: 0 });
+    expect(refuse(unknown, shareRequest(), "funded_elsewhere").business).toBe(unknown);
   });
 
   test("is announced with the command, the WABA and what was asked for", () => {

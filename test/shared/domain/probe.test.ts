@@ -185,6 +185,8 @@ describe("a look that is recorded", () => {
     const { business: next, conclusions } = recordProbe(attempted(), wabaId, found, finding, now, policy);
     expect(next.wabas[wabaId]).toMatchObject({ status: "shared", allocationId, due: { nextAt: now + 30_000 } });
     expect(next.wabas[wabaId]?.intent).toBeUndefined();
+    // What it saw may be a sibling's: the POST may have made another record, which no list shows yet.
+    expect(next.unansweredAt).toBe(intent().sendDeadline);
     expect(next.records[allocationId]).toMatchObject({ state: "live" });
     expect(conclusions).toMatchObject([
       { request: shareRequest(), outcome: "done", event: { detailType: "Share Accepted" } },

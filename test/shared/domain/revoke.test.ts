@@ -396,6 +396,18 @@ describe("a run of a revocation stays open", () => {
     },
   );
 
+  test("while a POST that a probe settled may still have made another record", () => {
+    const { sendDeadline } = intent();
+    function runFrom(startedAt: number) {
+      const looked = run({ fresh: estate([], { startedAt }) });
+      return recordRun(revoking({ unansweredAt: sendDeadline }), looked, end + minuteMs, policy).business;
+    }
+    expect(runFrom(end).revocation).toMatchObject({ state: "open", openReason: "share_in_flight" });
+    const done = runFrom(end + 1);
+    expect(done.revocation?.state).toBe("done");
+    expect(done.unansweredAt).toBeUndefined();
+  });
+
   test("H1: when the clean list of the window's end began before it, although the run ended after", () => {
     const empty = revoking({ records: {}, wabas: inFlight });
     const looked = run({ estate: estate(), deleted: {}, confirmed: [], fresh: estate([], { startedAt: end }) });

@@ -204,6 +204,7 @@ describe("a look at an unsettled E4", () => {
       policy,
     );
     expect(next.recordIntent).toBeUndefined();
+    expect(next.unansweredAt).toBe(allocating().recordIntent?.sendDeadline);
     expect(next.wabas[wabaId]).toMatchObject({ status: "allocated", allocationId });
     expect(next.records[allocationId]).toMatchObject({ state: "live" });
   });
