@@ -162,6 +162,8 @@ function judgeRevoke(request: RevokeRequest, facts: DeadLetterFacts, policy: Pol
     case "drive":
     case "join":
       return act(request, facts, "joins the revocation that is open");
+    case "removal":
+      return act(request, facts, "asks Meta whether the WABA left: revokes, is held, or finds it still shared");
     case "mark": {
       const funded = Object.values(business.wabas).filter(({ status }) => status !== "revoked").length;
       return act(request, facts, `takes the line from the business: ${funded} WABA${funded === 1 ? "" : "s"} known`);

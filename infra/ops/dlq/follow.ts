@@ -34,6 +34,7 @@ export type FollowDeps = {
 
 const readsAtOnce = 50;
 const pollMs = 1000;
+const restFactor = 8;
 
 /**
  * Waits until every replayed command has ended or stands on its item, until its queues are empty, or for `waitMs`; and tells
@@ -44,6 +45,7 @@ export async function followReplay(replay: Replay, deps: FollowDeps): Promise<Fa
   const until = Date.now() + waitMs;
   const fates = new Map<string, Fate>();
   for (;;) {
+    const startedAt = performance.now();
     const idle = await areIdle(sqs, urls);
     const open = [...replay.sent].filter((id) => !isSettled(fates.get(id)));
     for (const batch of chunks(open, readsAtOnce)) {
@@ -54,7 +56,9 @@ export async function followReplay(replay: Replay, deps: FollowDeps): Promise<Fa
     onProgress(settled, replay.sent.size);
     // Looked at after the queues were seen empty: whatever was in them has left its mark.
     if (settled === replay.sent.size || idle || Date.now() >= until || signal.aborted) return [...fates.values()];
-    await setTimeout(pollMs, undefined, { signal }).catch(() => {
+    // A look at thousands must not take the table from the functions that work on them.
+    const pauseMs = Math.max(pollMs, restFactor * (performance.now() - startedAt));
+    await setTimeout(pauseMs, undefined, { signal }).catch(() => {
       // Interrupted: one last look, and the report.
     });
   }
