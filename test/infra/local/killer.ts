@@ -30,7 +30,7 @@ export type Kill = {
 const faultKinds = {
   lost: { kind: "hang-before" },
   acted: { kind: "hang-after" },
-  late: { kind: "latency", ms: 600 },
+  late: { kind: "latency", ms: 3000 },
   answered: { kind: "latency", ms: 0 },
   "cut-before": { kind: "cut-before" },
   "cut-after": { kind: "cut-after" },
