@@ -126,7 +126,9 @@ describe("processes that are killed between their intent and its settle", () => 
       secretsFile,
       JSON.stringify(Object.fromEntries(customers.map(({ secret, token }) => [secret, token]))),
     );
-    const onLog = (line: string) => void logs.push(line);
+    function onLog(line: string): void {
+      logs.push(line);
+    }
     stack = await startLocalStack({ port: 0, worldFile, secretsFile, onCall: killer.onCall, onLog });
     sqs = new SQSClient(localClient(stack.aws.endpoint));
     // A message comes back as soon as its function must have ended, not six times later.
@@ -152,9 +154,9 @@ describe("processes that are killed between their intent and its settle", () => 
 
   /** All customers at once, until nothing is on its way any more. */
   async function live(): Promise<void> {
-    let isOver = false;
+    const over = new AbortController();
     async function sweepAndWatch(): Promise<void> {
-      while (!isOver) {
+      while (!over.signal.aborted) {
         await stack.aws.invoke("reconcile");
         latest = await observe(stack);
         await new Promise((resolve) => setTimeout(resolve, 200));
@@ -168,7 +170,7 @@ describe("processes that are killed between their intent and its settle", () => 
         (await Promise.all(Object.values(stack.about.queues).map(waitingIn))).every((count) => count === 0),
       );
     } finally {
-      isOver = true;
+      over.abort();
       await watching;
     }
     latest = await observe(stack);
@@ -284,14 +286,14 @@ describe("processes that are killed between their intent and its settle", () => 
       const { businessId, occurredAt } = detail as { businessId: string; occurredAt: string };
       const at = Date.parse(occurredAt);
       const reshared = reshares.find((one) => one.businessId === businessId && one.at > at)?.at ?? Infinity;
-      const live = new Set<string>();
+      const alive = new Set<string>();
       const own = changes.filter((change) => change.businessId === businessId && change.time < reshared);
       for (const { kind, allocationId = "", time } of own) {
-        if (kind === "allocation_deleted") live.delete(allocationId);
-        else if (kind === "allocation_created" || kind === "allocation_revived") live.add(allocationId);
-        if (time > at && live.size > 0) return [`${businessId}: ${[...live].join(", ")} after ${occurredAt}`];
+        if (kind === "allocation_deleted") alive.delete(allocationId);
+        else if (kind === "allocation_created" || kind === "allocation_revived") alive.add(allocationId);
+        if (time > at && alive.size > 0) return [`${businessId}: ${[...alive].join(", ")} after ${occurredAt}`];
       }
-      return live.size > 0 ? [`${businessId}: ${[...live].join(", ")}`] : [];
+      return alive.size > 0 ? [`${businessId}: ${[...alive].join(", ")}`] : [];
     });
     expect(announced.length).toBeGreaterThanOrEqual(customers.length - 1);
     expect(left).toEqual([]);
