@@ -108,7 +108,7 @@ const historyEntry = z.object({
   note: z.string().optional(),
 });
 
-/** What `explain --json` prints. */
+/** What `explain --json` prints, one a line for each id. */
 export const explainShape = z.object({
   asked: z.object({ id: z.string(), is: z.enum(["waba", "business", "command", "allocation"]) }),
   waits: z.array(z.string()).describe("what makes the whole stage wait"),
@@ -140,7 +140,7 @@ export function addExplain(program: Command): void {
   program
     .command("explain")
     .description("why a customer is funded or not: state, history, evidence, what happens next, what you must do")
-    .argument("<id>", "of a WABA, a business, a command or an allocation")
+    .argument("<ids...>", "of WABAs, businesses, commands or allocations")
     .option("--live", "ask Meta too, and show table, Meta and evidence side by side")
     .addHelpText(
       "after",
@@ -148,19 +148,22 @@ export function addExplain(program: Command): void {
     )
     .addHelpText("after", "\nEnds with 1 when a person must act, or when table and Meta differ.")
     .action(
-      onStage(options, async (context, [id = ""], { live }) => {
-        const subject = await findSubject(context, id);
-        const explained = await explainSubject(context, subject);
-        if (live) explained.live = await compareWithMeta(context, subject);
-        context.out.result(explainShape, explained, (value) => render(value, context.stage.now()));
-        return exitCodeOf(explained);
+      onStage(options, async (context, ids, { live }) => {
+        let exitCode: ExitCode = exitCodes.ok;
+        for (const id of ids) {
+          const subject = await findSubject(context, id);
+          const explained = await explainSubject(context, subject);
+          if (live) explained.live = await compareWithMeta(context, subject);
+          context.out.result(explainShape, explained, (value) => render(value, context.stage.now()));
+          if (needsSomebody(explained)) exitCode = exitCodes.problem;
+        }
+        return exitCode;
       }),
     );
 }
 
-function exitCodeOf({ tasks: open, live }: Explained): ExitCode {
-  const differs = live?.differences.length ?? 0;
-  return open.length > 0 || differs > 0 ? exitCodes.problem : exitCodes.ok;
+function needsSomebody({ tasks: open, live }: Explained): boolean {
+  return open.length > 0 || (live?.differences.length ?? 0) > 0;
 }
 
 async function explainSubject({ stage }: Context, subject: Subject): Promise<Explained> {
