@@ -73,7 +73,10 @@ describe("explain", () => {
         const { reason } = expected;
         if (reason === undefined) return;
         const { words, remedy } = explanations[reason as keyof typeof explanations];
-        expect(value.command).toMatchObject({ reason, failure: { words, ...(remedy === undefined ? {} : { remedy }) } });
+        expect(value.command).toMatchObject({
+          reason,
+          failure: { words, ...(remedy === undefined ? {} : { remedy }) },
+        });
         expect(text).toContain(words);
         if (remedy !== undefined) expect(text).toContain(remedy);
       },
@@ -105,8 +108,16 @@ describe("explain", () => {
 
   test("--live lays Meta beside the table, and they agree on all the customers of the morning", async () => {
     const customers = [2, 1, 3, 4, 5, 12, 13, 18, 19];
-    const { code, stdout } = await creditLines("explain", ...customers.map((customer) => wabaId(customer)), "--live", "--json");
-    const [value, ...others] = stdout.trim().split("\n").map((line) => JSON.parse(line));
+    const { code, stdout } = await creditLines(
+      "explain",
+      ...customers.map((customer) => wabaId(customer)),
+      "--live",
+      "--json",
+    );
+    const [value, ...others] = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
     expect(others).toHaveLength(customers.length - 1);
     for (const one of [value, ...others]) expect(one.live.differences, one.asked.id).toEqual([]);
     expect(code).toBe(0);
@@ -270,7 +281,9 @@ describe("preflight", () => {
       tokens: [{ value: sampleSystemToken, kind: "system", dead: true }],
     });
     const { code, value } = await json("preflight");
-    await control(`${stack.about.graphUrl}/_world`, { tokens: [{ value: sampleSystemToken, kind: "system", dead: false }] });
+    await control(`${stack.about.graphUrl}/_world`, {
+      tokens: [{ value: sampleSystemToken, kind: "system", dead: false }],
+    });
     expect(code).toBe(1);
     const failed = value.filter(({ result }: { result: string }) => result === "failed");
     expect(failed.map(({ check }: { check: string }) => check)).toEqual(
@@ -328,7 +341,10 @@ describe("what is there", () => {
     await creditLines("share", wabaId(22), "--currency", "USD", "--command-id", "tailed");
     await vi.waitFor(
       () => {
-        const events = said.stdout.trim().split("\n").map((line) => JSON.parse(line));
+        const events = said.stdout
+          .trim()
+          .split("\n")
+          .map((line) => JSON.parse(line));
         const tailed = events.filter(({ commandId }) => commandId === "tailed");
         expect(tailed).toMatchObject([{ event: "Share Accepted" }, { event: "Share Verified", wabaId: wabaId(22) }]);
       },
