@@ -15,12 +15,9 @@ export type Drill = {
   wrongs(room: Room): Promise<string[]>;
 };
 
-const share = (customer: number, more: Record<string, unknown> = {}) => ({
-  commandId: `share-${customer}`,
-  wabaId: wabaId(customer),
-  currency: "USD",
-  ...more,
-});
+function share(customer: number, more: Record<string, unknown> = {}) {
+  return { commandId: `share-${customer}`, wabaId: wabaId(customer), currency: "USD", ...more };
+}
 
 /** Of those WABAs, the ones that the ledger does not show as attached by exactly one POST that was accepted; and where table and ledger differ. */
 async function unshared(room: Room, ...customers: number[]): Promise<string[]> {
@@ -257,6 +254,43 @@ const ownerUnknown: Drill = {
   },
 };
 
+const oneOfTwoLeft: Drill = {
+  name: "one-of-two-wabas-left",
+  async strike(room) {
+    const own = { ownerBusinessId: businessId(21), currency: "USD" };
+    await room.world({ wabas: [{ id: wabaId(21, 1), ...own }] });
+    await room.send("share", share(21));
+    await room.send("share", share(21, { commandId: "share-21-second", wabaId: wabaId(21, 1) }));
+    await room.until(
+      "both are shared",
+      () => unannounced(room, "Share Verified", 21).length === 0 && saw(room, "Share Verified", "share-21-second"),
+    );
+    await room.world({ wabas: [{ id: wabaId(21), ...own, sharedWithPartner: false }] });
+    // As the webhook tells it.
+    await room.send("revoke", { commandId: "removed-21", wabaId: wabaId(21), reason: "partner_removed" });
+    await room.until("its removal is held", () =>
+      room.events().some(({ detailType }) => detailType === "Revocation Held"),
+    );
+    return { BUSINESS_ID: businessId(21), STAYING_WABA_ID: wabaId(21, 1), WABA_CURRENCY: "USD" };
+  },
+  async wrongs(room) {
+    const observation = await room.observe();
+    const attached = observation.ledger?.changes.findLast(
+      (change) =>
+        change.wabaId === wabaId(21, 1) && (change.kind === "waba_attached" || change.kind === "waba_detached"),
+    );
+    const left = observation.ledger?.changes.findLast(
+      (change) => change.wabaId === wabaId(21) && (change.kind === "waba_attached" || change.kind === "waba_detached"),
+    );
+    return [
+      ...(left?.kind === "waba_detached" ? [] : ["the line still pays for the WABA that left"]),
+      ...(attached?.kind === "waba_attached" ? [] : ["the line does not pay for the WABA that stays"]),
+      ...unannounced(room, "Credit Line Revoked", 21),
+      ...compareWithLedger(observation, room.stack.config.creditLineId),
+    ];
+  },
+};
+
 export const drills: readonly Drill[] = [
   tokenExpired,
   tokenLostItsRole,
@@ -268,4 +302,5 @@ export const drills: readonly Drill[] = [
   redriveAfterRevoke,
   longThrottle,
   ownerUnknown,
+  oneOfTwoLeft,
 ];

@@ -195,12 +195,12 @@ describe("the dead letters of a night", () => {
   test("of a line that Meta has taken away are blocked, and of one that cannot be asked about as well", async () => {
     const { creditLineId: id, partnerBusinessId: ownerBusinessId } = stack.config;
     await meta.world({ lines: [{ id, ownerBusinessId, accessRevoked: true }] });
-    const revoked = await json("dlq", "list");
+    const revoked = deadLettersShape.parse(await json("dlq", "list"));
     await meta.world({ lines: [{ id, ownerBusinessId, accessRevoked: false }] });
     await meta.faults({ match: "E14", kind: "5xx-before", times: 20 });
     const unknown = await json("dlq", "list", "--command", "order-4711");
     await meta.faults();
-    expect(revoked.letters.map((one: any) => [one.commandId, one.class, one.reason])).toContainEqual([
+    expect(revoked.letters.map((one) => [one.commandId, one.class, one.reason])).toContainEqual([
       "order-4711",
       "blocked",
       "line_access_revoked",
