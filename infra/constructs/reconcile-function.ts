@@ -93,7 +93,7 @@ export function reconcileFunction(
     at: 1,
     impact:
       "Meta refuses the system token: every share, verification and revocation waits until its secret holds a token that works.",
-    runbook: "token-dead",
+    runbook: "token-expired",
   });
   alarm(construct, "SilentAlarm", {
     config,

@@ -11,6 +11,9 @@ import { explanations } from "../../../shared/domain/reasons.ts";
 import { commandLine, everythingPrinted, type Ran } from "../../support/ops.ts";
 import { holdsTranscript } from "../../support/transcript.ts";
 
+// Each look of the person on call is a process of its own.
+vi.setConfig({ testTimeout: 120_000 });
+
 /** A sample morning has passed on a local stack; then the person on call comes. */
 let stack: LocalStack;
 let creditLines: (...args: string[]) => Promise<Ran>;
@@ -73,7 +76,10 @@ describe("explain", () => {
         const { reason } = expected;
         if (reason === undefined) return;
         const { words, remedy } = explanations[reason as keyof typeof explanations];
-        expect(value.command).toMatchObject({ reason, failure: { words, ...(remedy === undefined ? {} : { remedy }) } });
+        expect(value.command).toMatchObject({
+          reason,
+          failure: { words, ...(remedy === undefined ? {} : { remedy }) },
+        });
         expect(text).toContain(words);
         if (remedy !== undefined) expect(text).toContain(remedy);
       },
@@ -105,8 +111,16 @@ describe("explain", () => {
 
   test("--live lays Meta beside the table, and they agree on all the customers of the morning", async () => {
     const customers = [2, 1, 3, 4, 5, 12, 13, 18, 19];
-    const { code, stdout } = await creditLines("explain", ...customers.map((customer) => wabaId(customer)), "--live", "--json");
-    const [value, ...others] = stdout.trim().split("\n").map((line) => JSON.parse(line));
+    const { code, stdout } = await creditLines(
+      "explain",
+      ...customers.map((customer) => wabaId(customer)),
+      "--live",
+      "--json",
+    );
+    const [value, ...others] = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
     expect(others).toHaveLength(customers.length - 1);
     for (const one of [value, ...others]) expect(one.live.differences, one.asked.id).toEqual([]);
     expect(code).toBe(0);
@@ -195,7 +209,7 @@ describe("a share in doubt", () => {
     expect((await json("explain", "doubtful")).value.command).toMatchObject({ outcome: "refused", reason: "given_up" });
     const again = await json("share", subject, "--currency", "USD", "--wait");
     expect(again).toMatchObject({ code: 0, value: { outcome: "done", event: "Share Accepted" } });
-  }, 120_000);
+  });
 
   type Explained = {
     wabas: { attempt?: { inDoubt: boolean } }[];
@@ -270,7 +284,9 @@ describe("preflight", () => {
       tokens: [{ value: sampleSystemToken, kind: "system", dead: true }],
     });
     const { code, value } = await json("preflight");
-    await control(`${stack.about.graphUrl}/_world`, { tokens: [{ value: sampleSystemToken, kind: "system", dead: false }] });
+    await control(`${stack.about.graphUrl}/_world`, {
+      tokens: [{ value: sampleSystemToken, kind: "system", dead: false }],
+    });
     expect(code).toBe(1);
     const failed = value.filter(({ result }: { result: string }) => result === "failed");
     expect(failed.map(({ check }: { check: string }) => check)).toEqual(
@@ -328,14 +344,17 @@ describe("what is there", () => {
     await creditLines("share", wabaId(22), "--currency", "USD", "--command-id", "tailed");
     await vi.waitFor(
       () => {
-        const events = said.stdout.trim().split("\n").map((line) => JSON.parse(line));
+        const events = said.stdout
+          .trim()
+          .split("\n")
+          .map((line) => JSON.parse(line));
         const tailed = events.filter(({ commandId }) => commandId === "tailed");
         expect(tailed).toMatchObject([{ event: "Share Accepted" }, { event: "Share Verified", wabaId: wabaId(22) }]);
       },
       { timeout: 30_000 },
     );
     tail.kill("SIGINT");
-  }, 60_000);
+  });
 });
 
 describe("what is in the way", () => {
