@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { createProgram, run } from "./command.ts";
 import { addPause, addReconcile, addResume } from "./control.ts";
+import { addDlq } from "./dlq/commands.ts";
 import { addExplain } from "./explain.ts";
 import { addHeld, addRevocations } from "./held.ts";
 import { addList } from "./list.ts";
@@ -19,6 +20,7 @@ const commands = [
   addVerify,
   addRevoke,
   addSettle,
+  addDlq,
   addPreflight,
   addPause,
   addResume,

@@ -18,7 +18,7 @@ import { reasonClasses, type Failure, type Reason } from "../domain/reasons.ts";
 const text = z.string();
 const time = z.number();
 
-function isReason(value: string): value is Reason {
+export function isReason(value: string): value is Reason {
   return Object.hasOwn(reasonClasses, value);
 }
 
