@@ -7,7 +7,7 @@ import type { ScanDeps, Slice } from "./scan-slice.ts";
 import { release, SliceOverError } from "./scan-slice.ts";
 import { cannotTell } from "./scan-trust.ts";
 import { settleFindings } from "./settle-findings.ts";
-import { walkTable } from "./walk-table.ts";
+import { keepUp, walkTable } from "./walk-table.ts";
 
 /** A scan that nobody moved on for so long begins anew: what it has read is too old to be compared. */
 const stoodStillMsMax = 3_600_000;
@@ -102,6 +102,7 @@ async function runPhases(slice: Slice, deps: ScanDeps): Promise<void> {
   if (slice.scan.phase === "wabas") await readWabas(slice, deps);
   if (slice.scan.phase === "table") await walkTable(slice, deps);
   if (slice.scan.phase === "findings") await settleFindings(slice, deps);
+  if (slice.scan.phase === "upkeep") await keepUp(slice, deps);
   await finish(slice, deps);
 }
 

@@ -8,7 +8,7 @@ import type { Scan } from "../../shared/store/items.ts";
 import { hasSeen } from "../../shared/store/scan-store.ts";
 import { isFull } from "../../shared/store/state-store.ts";
 import type { ScanDeps, Slice } from "./scan-slice.ts";
-import { askForRecheck, beforeCall, endSlice, enterPhase, moveOn, sight, viewOf } from "./scan-slice.ts";
+import { beforeCall, endSlice, enterPhase, moveOn, sight, viewOf } from "./scan-slice.ts";
 import { countMissing, isRead } from "./scan-trust.ts";
 
 /** E14: whether the line may still be shared at all. */
@@ -62,9 +62,7 @@ async function judgeAllocations(
       continue;
     }
     const difference = judgeAllocation(row, business, statusShown, view);
-    if (difference === undefined) continue;
-    await sight(difference, slice, deps);
-    if (difference.kind === "revoked_but_live") await askForRecheck(businessId, deps);
+    if (difference !== undefined) await sight(difference, slice, deps);
   }
 }
 
@@ -171,8 +169,6 @@ async function judgeWabas(
     }
     if (difference.kind === "unfunded" && !countMissing(slice, "funding", deps)) continue;
     await sight(difference, slice, deps);
-    const { kind, businessId } = difference;
-    if (kind === "revoked_but_live" && businessId !== undefined) await askForRecheck(businessId, deps);
   }
 }
 

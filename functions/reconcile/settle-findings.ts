@@ -2,7 +2,7 @@ import { isCalm } from "../../shared/domain/estate.ts";
 import type { Finding } from "../../shared/domain/findings.ts";
 import { atScanEnd, closed, commandFor, opened } from "../../shared/domain/findings.ts";
 import type { DriftCommand, ScanDeps, Slice } from "./scan-slice.ts";
-import { beforeCall, checkpoint, endSlice, moveOn, viewOf } from "./scan-slice.ts";
+import { askForRecheck, beforeCall, endSlice, enterPhase, moveOn, viewOf } from "./scan-slice.ts";
 import { trustIn } from "./scan-trust.ts";
 
 /**
@@ -16,10 +16,15 @@ export async function settleFindings(slice: Slice, deps: ScanDeps): Promise<void
     if (slice.scan.cursor !== undefined && place <= slice.scan.cursor) continue;
     if (now() >= slice.endsAt) await endSlice(slice, "no time is left", deps);
     const finding = await findings.loadFinding(kind, subject);
-    if (finding !== undefined && finding.state !== "closed") await settle(finding, slice, deps);
+    if (finding !== undefined && finding.state !== "closed") {
+      await settle(finding, slice, deps);
+      // At the first sight already: it costs nobody anything when it was nothing.
+      const isLive = kind === "revoked_but_live" && finding.lastScanId === slice.scan.scanId;
+      if (isLive && finding.businessId !== undefined) await askForRecheck(finding.businessId, deps);
+    }
     moveOn(slice, { cursor: place }, deps);
   }
-  await checkpoint(slice, deps);
+  await enterPhase(slice, "upkeep", deps);
 }
 
 async function settle(finding: Finding, slice: Slice, deps: ScanDeps): Promise<void> {

@@ -2,35 +2,48 @@ import { announce } from "../../shared/announce.ts";
 import type { Business, SharedWaba, Waba } from "../../shared/domain/business.ts";
 import { checkedAt, judgeBusiness, withVerificationsDue } from "../../shared/domain/estate.ts";
 import type { Transition } from "../../shared/store/items.ts";
-import type { SeenList } from "../../shared/store/scan-store.ts";
+import type { SeenList, WalkedPage } from "../../shared/store/scan-store.ts";
 import { hasSeen } from "../../shared/store/scan-store.ts";
 import type { ScanDeps, Slice } from "./scan-slice.ts";
 import { checkpoint, endSlice, enterPhase, moveOn, sight, viewOf } from "./scan-slice.ts";
 import { countMissing, isRead } from "./scan-trust.ts";
 
-/** The table as the third list: what it knows and Meta did not name, what waits for its verification, what was never announced. */
+/** The table as the third list: what it knows and Meta did not name. */
 export async function walkTable(slice: Slice, deps: ScanDeps): Promise<void> {
-  const { scans, policy, log, now } = deps;
   const lists = {
     ...(await listedBy(slice, "allocations", "allocationListed", deps)),
     ...(await listedBy(slice, "wabas", "wabaListed", deps)),
   };
+  await walk(slice, deps, async ({ businesses, unreadable }) => {
+    for (const pk of unreadable) deps.log.error("An item cannot be read; the scan goes on without it", { pk });
+    for (const { business, indexedAt } of businesses) await judge(business, indexedAt, lists, slice, deps);
+  });
+  await enterPhase(slice, "findings", deps);
+}
+
+/**
+ * What a scan does for the table itself: plans verifications, announces what never was. At the end, since what it writes
+ * would look like a change that explains a difference.
+ */
+export async function keepUp(slice: Slice, deps: ScanDeps): Promise<void> {
+  await walk(slice, deps, async ({ businesses, transitions }) => {
+    for (const { business } of businesses) await planVerifications(business, slice, deps);
+    await announceGaps(transitions, slice, deps);
+  });
+}
+
+async function walk(slice: Slice, deps: ScanDeps, take: (page: WalkedPage) => Promise<void>): Promise<void> {
+  const { scans, policy, now } = deps;
   const { startedAt, completed } = slice.scan;
   const since = (completed?.startedAt ?? startedAt - policy.verifications.scanEveryMs) - policy.settleWindowMs;
   for (;;) {
     if (now() >= slice.endsAt) await endSlice(slice, "no time is left", deps);
     const page = await scans.walk(slice.scan.cursor, since);
-    for (const pk of page.unreadable) log.error("An item cannot be read; the scan goes on without it", { pk });
-    for (const { business, indexedAt } of page.businesses) {
-      await judge(business, indexedAt, lists, slice, deps);
-      await planVerifications(business, slice, deps);
-    }
-    await announceGaps(page.transitions, slice, deps);
-    if (page.next === undefined) break;
+    await take(page);
+    if (page.next === undefined) return;
     moveOn(slice, { cursor: page.next }, deps);
     await checkpoint(slice, deps);
   }
-  await enterPhase(slice, "findings", deps);
 }
 
 async function listedBy(

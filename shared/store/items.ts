@@ -249,7 +249,7 @@ export const scanSchema = z.object({
   version: z.number(),
   /** Grows with each scan that begins. */
   scanId: z.number(),
-  phase: z.enum(["line", "allocations", "wabas", "table", "findings", "done"]),
+  phase: z.enum(["line", "allocations", "wabas", "table", "findings", "upkeep", "done"]),
   /** Where the phase goes on: Meta's cursor, the table's, or the last finding served. */
   cursor: z.optional(text),
   startedAt: time,
