@@ -24,7 +24,7 @@ export const reconcileEnvironment = z.object({
   VERIFIES_STOP_AT: numeric,
   PARTNER_BUSINESS_ID: text,
   CREDIT_LINE_ID: text,
-  /** The event sources of share, verify and revoke, by their ids. */
+  /** The ids of the event sources of share, verify and revoke, in this order. */
   COMMAND_SOURCE_IDS: textList,
   /** The estate scan's share of the hour's calls to Meta. */
   SCAN_CALLS_PER_HOUR: numeric,

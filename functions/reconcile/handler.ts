@@ -3,7 +3,7 @@ import { Metrics, MetricUnit } from "@aws-lambda-powertools/metrics";
 import middy from "@middy/core";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { EventBridgeClient } from "@aws-sdk/client-eventbridge";
-import { LambdaClient, UpdateEventSourceMappingCommand } from "@aws-sdk/client-lambda";
+import { GetEventSourceMappingCommand, LambdaClient, UpdateEventSourceMappingCommand } from "@aws-sdk/client-lambda";
 import { SQSClient } from "@aws-sdk/client-sqs";
 import type { Context } from "aws-lambda";
 import * as z from "zod/mini";
@@ -21,12 +21,14 @@ import { createDueIndex } from "../../shared/store/due-index.ts";
 import { createFindingStore } from "../../shared/store/finding-store.ts";
 import type { Scan } from "../../shared/store/items.ts";
 import { createScanStore } from "../../shared/store/scan-store.ts";
+import { createPauseStore } from "../../shared/store/pause-store.ts";
 import { createStateStore } from "../../shared/store/state-store.ts";
 import { dueSweep } from "./due-sweep.ts";
 import { metricServiceOf, reconcileEnvironment, reconcileTasks, scanMetrics, tokenDeadMetric } from "./environment.ts";
 import { scanEstate } from "./estate-scan.ts";
 import type { ScanDeps } from "./scan-slice.ts";
 import { tendTokenBreaker } from "./token-breaker.ts";
+import { wakeStopped } from "./wake-stopped.ts";
 
 const environment = parseEnvironment(reconcileEnvironment, process.env);
 const client = new DynamoDBClient();
@@ -55,6 +57,8 @@ const queues = createQueues(new SQSClient(), {
 });
 const settleWindowMs = environment.SETTLE_WINDOW_SECONDS * 1000;
 
+const pauses = createPauseStore(client, tableName);
+
 const deps = {
   store,
   dueIndex: createDueIndex(client, tableName, indexName),
@@ -64,9 +68,16 @@ const deps = {
   settleWindowMs,
   stopAt: { share: environment.SHARES_STOP_AT, verify: environment.VERIFIES_STOP_AT },
   checkToken: () => checkSystemToken(caller, environment.CREDIT_LINE_ID, AbortSignal.timeout(checkMsMax)),
-  async feedCommands(Enabled: boolean) {
-    for (const UUID of environment.COMMAND_SOURCE_IDS) {
-      await lambda.send(new UpdateEventSourceMappingCommand({ UUID, Enabled }));
+  async feedCommands(enabled: boolean) {
+    const paused = await pauses.loadPauses();
+    for (const [index, queue] of (["share", "verify", "revoke"] as const).entries()) {
+      const UUID = environment.COMMAND_SOURCE_IDS[index];
+      const Enabled = enabled && paused[queue] === undefined;
+      const { State = "" } = await lambda.send(new GetEventSourceMappingCommand({ UUID }));
+      // An update halts the source for a moment, so only what is not yet as it should be gets one.
+      if (Enabled === ["Disabled", "Disabling"].includes(State)) {
+        await lambda.send(new UpdateEventSourceMappingCommand({ UUID, Enabled }));
+      }
     }
   },
   report(tokenIsDead: boolean) {
@@ -129,7 +140,9 @@ export const handler = middy<unknown, Record<string, unknown>>().handler(async (
   const { task } = eventSchema.parse(event);
   if (task === "due-sweep") {
     const isWaiting = await tendTokenBreaker(deps);
-    return isWaiting ? { served: 0, items: 0 } : dueSweep(deps);
+    if (isWaiting) return { served: 0, items: 0 };
+    await wakeStopped(deps);
+    return dueSweep(deps);
   }
   const runMs = Math.max(context.getRemainingTimeInMillis() - finishMs, 0);
   const turn = { endsAt: now() + runMs, signal: AbortSignal.timeout(runMs) };

@@ -89,7 +89,7 @@ export function reconcileFunction(
       },
       ...graph.grants,
       {
-        actions: ["lambda:UpdateEventSourceMapping"],
+        actions: ["lambda:GetEventSourceMapping", "lambda:UpdateEventSourceMapping"],
         resources: sources.map((source) => source.eventSourceMappingArn),
       },
     ],

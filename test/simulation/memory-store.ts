@@ -4,6 +4,7 @@ import type { EventDraft, RecordedEvent } from "../../shared/domain/events.ts";
 import type { DueIndex, DueItem } from "../../shared/store/due-index.ts";
 import type { Finding } from "../../shared/domain/findings.ts";
 import type { Breaker, CommandRecord, Pointer, Reading, Scan } from "../../shared/store/items.ts";
+import type { LimitStore, Removals } from "../../shared/store/limit-store.ts";
 import { keys } from "../../shared/store/items.ts";
 import type { StateStore, Written } from "../../shared/store/state-store.ts";
 
@@ -22,6 +23,7 @@ export type Item = {
   scan?: Scan;
   /** The ids that a list named to a scan. */
   seen?: readonly string[];
+  removals?: Removals;
   /** What `publish` reads of it; absent from items that announce nothing. */
   transition?: { id: string; version: number; changedAt: number; events: RecordedEvent[] };
   dueAt?: number;
@@ -210,6 +212,23 @@ export function createMemoryStore(table: MemoryTable, newId: () => string, send:
       });
     },
 
+    async saveAdded(wabaId, addedAt) {
+      const pk = keys.waba(wabaId);
+      await send("saveAdded", () =>
+        table.write([
+          {
+            pk,
+            holds: (item) => (item?.pointer?.addedAt ?? -1) < addedAt,
+            next: (item) => ({
+              ...item,
+              pk,
+              pointer: { ...item?.pointer, wabaId, addedAt, version: (item?.pointer?.version ?? 0) + 1 },
+            }),
+          },
+        ]),
+      );
+    },
+
     async savePendingRevoke(wabaId, loaded, pending) {
       const pk = keys.waba(wabaId);
       const version = (loaded?.version ?? 0) + 1;
@@ -218,7 +237,7 @@ export function createMemoryStore(table: MemoryTable, newId: () => string, send:
       return putUnless("savePendingRevoke", item, (there) => there?.pointer?.version === loaded?.version);
     },
 
-    ...createMemoryLimits(table, send),
+    ...createMemoryLimits(table, newId, send),
   };
 
   async function write(
@@ -260,7 +279,7 @@ export function createMemoryDueIndex(table: MemoryTable): DueIndex {
   };
 }
 
-function createMemoryLimits(table: MemoryTable, send: SendToTable) {
+function createMemoryLimits(table: MemoryTable, newId: () => string, send: SendToTable): LimitStore {
   async function setIf(name: string, pk: string, holds: ItemWrite["holds"], set: (item: Item) => Item) {
     function next(item: Item | undefined): Item {
       return set(item ?? { pk });
@@ -320,6 +339,19 @@ function createMemoryLimits(table: MemoryTable, send: SendToTable) {
         (item) => item?.breaker?.state === loaded.state && item.breaker.since === loaded.since,
         (item) => ({ ...item, breaker: { state, since: loaded.since } }),
       ),
+    loadRemovals: () => send("loadRemovals", () => table.get(keys.removalBreaker)?.removals),
+    async saveRemovals(loaded, { next: breaker, events }, now) {
+      const id = newId();
+      const version = (loaded?.version ?? 0) + 1;
+      const recorded = events.map((draft, index) => recordEvent(draft, id, index, now));
+      const announced = events.length === 0 ? {} : { transition: { id, version, changedAt: now, events: recorded } };
+      return setIf(
+        "saveRemovals",
+        keys.removalBreaker,
+        (item) => item?.removals?.version === loaded?.version,
+        (item) => ({ ...item, removals: { breaker, version }, ...announced }),
+      );
+    },
   };
 }
 
@@ -378,22 +410,14 @@ function isAbsent(item: Item | undefined): boolean {
   return item === undefined;
 }
 
-const sealedObjects = new WeakSet<object>();
-
 /**
  * The value as a table keeps it: without undefined, and unchangeable, so that it can be handed out as it is. What was
  * sealed before is shared, which makes a write cost what it changes.
  */
 function sealed<T>(value: T): T {
-  if (typeof value !== "object" || value === null || sealedObjects.has(value)) return value;
-  if (Array.isArray(value)) {
-    const list = Object.freeze(value.map(sealed)) as T & object;
-    sealedObjects.add(list);
-    return list;
-  }
+  if (typeof value !== "object" || value === null || Object.isFrozen(value)) return value;
+  if (Array.isArray(value)) return Object.freeze(value.map(sealed)) as T;
   const copy: Record<string, unknown> = {};
   for (const [key, one] of Object.entries(value)) if (one !== undefined) copy[key] = sealed(one);
-  Object.freeze(copy);
-  sealedObjects.add(copy);
-  return copy as T;
+  return Object.freeze(copy) as T;
 }
