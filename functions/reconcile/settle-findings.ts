@@ -63,7 +63,8 @@ async function confirm(finding: Finding, slice: Slice, deps: ScanDeps): Promise<
       if (wabaId === undefined) return "unknown";
       await beforeCall(slice, deps);
       const reply = await deps.graph.readWaba(wabaId, undefined, slice.signal);
-      if (reply.ok) return "gone";
+      // Without an owner the read says nothing: a field may be left out.
+      if (reply.ok) return reply.value.ownerBusinessId === undefined ? "unknown" : "gone";
       return reply.failure.class === "missing" ? "there" : "unknown";
     }
     case "allocation_gone": {

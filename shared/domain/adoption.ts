@@ -72,6 +72,7 @@ export function adoptWaba(
   };
   const waba: SharedWaba = {
     status: "shared",
+    intendedAt: now,
     allocationId,
     currency,
     method: "share-and-attach",
