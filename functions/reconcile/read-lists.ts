@@ -31,36 +31,58 @@ export async function readAllocations(slice: Slice, deps: ScanDeps): Promise<voi
     (after) => deps.portfolio.pageAllocations(creditLineId, after, slice.signal),
     async (rows, fieldsMissing) => {
       const live = rows.filter(({ deleted }) => !deleted);
+      const businesses = await deps.scans.loadBusinesses(live.flatMap(({ businessId }) => businessId ?? []));
+      if (slice.scan.isFirst) await adoptRecords(live, businesses, fieldsMissing, slice, deps);
+      // From here on nothing is asked of Meta: a page that is broken off has counted nothing, and is read again.
       slice.fresh.push(...live.map(({ allocationId }) => allocationId));
       count(slice, "allocations", live.length);
-      await judgeAllocations(live, !fieldsMissing.includes("request_status"), slice, deps);
+      await judgeAllocations(live, businesses, !fieldsMissing.includes("request_status"), slice, deps);
     },
     deps,
   );
   await enterPhase(slice, "wabas", deps);
 }
 
+async function adoptRecords(
+  rows: ListedAllocation[],
+  businesses: Map<string, Business>,
+  fieldsMissing: readonly string[],
+  slice: Slice,
+  deps: ScanDeps,
+): Promise<void> {
+  for (const row of rows) {
+    const { businessId = "", allocationId } = row;
+    const business = businesses.get(businessId);
+    if (businessId === "" || !isAdoptable(business) || business?.records[allocationId] !== undefined) continue;
+    // What the list keeps back, or may show of a deleted record, is read by itself (E6).
+    const full = fieldsMissing.length === 0 ? row : await readRecord(row, slice, deps);
+    if (full === undefined) continue;
+    const loaded = business ?? newBusiness(businessId, deps.now());
+    const adopted = await commitOver(loaded, adoptRecord(loaded, full, deps.policy.creditLineId, deps.now()), deps);
+    // Lost to a command: then the business is its, and the next scan judges.
+    if (adopted !== undefined) businesses.set(businessId, adopted);
+  }
+}
+
+async function readRecord(row: ListedAllocation, slice: Slice, deps: ScanDeps): Promise<ListedAllocation | undefined> {
+  await beforeCall(slice, deps);
+  const reading = await deps.graph.readAllocation(row.allocationId, deps.policy.creditLineId, slice.signal);
+  const { seen, receivingBusinessId, receivingCredentialId: credentialId } = reading;
+  if (seen !== "live" || receivingBusinessId !== row.businessId || credentialId === undefined) return undefined;
+  return { ...row, credentialId };
+}
+
 async function judgeAllocations(
   rows: ListedAllocation[],
+  businesses: ReadonlyMap<string, Business>,
   statusShown: boolean,
   slice: Slice,
   deps: ScanDeps,
 ): Promise<void> {
-  const { store, scans, policy, now } = deps;
   const view = viewOf(slice, deps);
-  const businesses = await scans.loadBusinesses(rows.flatMap(({ businessId }) => businessId ?? []));
   for (const row of rows) {
-    const { businessId, allocationId } = row;
-    if (businessId === undefined) continue;
-    const business = businesses.get(businessId);
-    if (slice.scan.isFirst && statusShown && isAdoptable(business)) {
-      if (business?.records[allocationId] !== undefined) continue;
-      const change = adoptRecord(business, row, businessId, policy.creditLineId, now());
-      const written = await store.commit(business ?? newBusiness(businessId, now()), change, now());
-      // Lost to a command: then the business is its, and the next scan judges.
-      if (written.saved) businesses.set(businessId, written.business);
-      continue;
-    }
+    const business = businesses.get(row.businessId ?? "");
+    if (slice.scan.isFirst && isAdoptable(business)) continue;
     const difference = judgeAllocation(row, business, statusShown, view);
     if (difference !== undefined) await sight(difference, slice, deps);
   }
@@ -85,7 +107,7 @@ export async function readWabas(slice: Slice, deps: ScanDeps): Promise<void> {
         const owner = stored ?? (await storeOwner(row, deps));
         if (owner !== undefined) owners.set(row.wabaId, owner);
       }
-      if (slice.scan.isFirst) await adoptWabas(full, owners, slice, deps);
+      if (slice.scan.isFirst) await adoptWabas(full, owners, deps);
       // From here on nothing is asked of Meta: a page that is broken off has counted nothing, and is read again.
       slice.fresh.push(...rows.map(({ wabaId }) => wabaId));
       count(slice, "wabas", rows.length);
@@ -127,17 +149,12 @@ async function storeOwner({ wabaId, ownerBusinessId }: ListedWaba, deps: ScanDep
   return pointer.businessId;
 }
 
-async function adoptWabas(
-  rows: ListedWaba[],
-  owners: ReadonlyMap<string, string>,
-  slice: Slice,
-  deps: ScanDeps,
-): Promise<void> {
+async function adoptWabas(rows: ListedWaba[], owners: ReadonlyMap<string, string>, deps: ScanDeps): Promise<void> {
   const businesses = await deps.scans.loadBusinesses([...new Set(owners.values())]);
   for (const row of rows) {
     const business = businesses.get(owners.get(row.wabaId) ?? "");
     if (business === undefined || !isAdoptable(business)) continue;
-    const adopted = await adopt(business, row, slice, deps);
+    const adopted = await adopt(business, row, deps);
     if (adopted !== undefined) businesses.set(adopted.businessId, adopted);
   }
 }
@@ -173,33 +190,18 @@ async function judgeWabas(
 }
 
 /** The business with the WABA on it; undefined when nothing of ours pays for it, or somebody was quicker. */
-async function adopt(business: Business, row: ListedWaba, slice: Slice, deps: ScanDeps): Promise<Business | undefined> {
+async function adopt(business: Business, row: ListedWaba, deps: ScanDeps): Promise<Business | undefined> {
   const { now, policy, log } = deps;
   if (row.fundingId === undefined) return undefined;
   if (isFull(business)) {
     log.error("A WABA is not adopted: its business holds too many", { wabaId: row.wabaId });
     return undefined;
   }
-  const known = await withCredentials(business, slice, deps);
   // Those that must be proven come one after another, not all at once.
   const { spreadMs } = policy.verifications;
-  const change = adoptWaba(known, row, now(), now() + spreadMs * ((Number(row.wabaId.slice(-6)) % 1000) / 1000));
-  const written = change === undefined ? undefined : await commitOver(business, change, deps);
-  return written ?? (known === business ? undefined : known);
-}
-
-/** Where E8 keeps the credentials back, each adopted record is read by itself (E6). */
-async function withCredentials(business: Business, slice: Slice, deps: ScanDeps): Promise<Business> {
-  const records = { ...business.records };
-  for (const [allocationId, record] of Object.entries(business.records)) {
-    if (record.credentialId !== undefined || record.state !== "live") continue;
-    await beforeCall(slice, deps);
-    const reading = await deps.graph.readAllocation(allocationId, record.creditLineId, slice.signal);
-    const { receivingCredentialId: credentialId, receivingBusinessId, seen } = reading;
-    if (seen !== "live" || receivingBusinessId !== business.businessId || credentialId === undefined) continue;
-    records[allocationId] = { ...record, credentialId };
-  }
-  return { ...business, records };
+  const verifyAt = now() + spreadMs * ((Number(row.wabaId.slice(-6)) % 1000) / 1000);
+  const change = adoptWaba(business, row, now(), verifyAt);
+  return change === undefined ? undefined : commitOver(business, change, deps);
 }
 
 async function commitOver(loaded: Business, change: Change, { store, now }: ScanDeps): Promise<Business | undefined> {

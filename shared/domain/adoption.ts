@@ -1,5 +1,5 @@
 import type { Business, Change, ShareRequest, SharedWaba } from "./business.ts";
-import { dueIn, newBusiness, withWaba } from "./business.ts";
+import { dueIn, withWaba } from "./business.ts";
 import type { ListedAllocation, ListedWaba } from "./estate.ts";
 import { shareEvent } from "./share.ts";
 
@@ -24,23 +24,21 @@ export function isAdoptable(business: Business | undefined): boolean {
 
 /** Enters a record that E8 lists as live. */
 export function adoptRecord(
-  business: Business | undefined,
+  business: Business,
   { allocationId, credentialId }: ListedAllocation,
-  businessId: string,
   creditLineId: string,
   now: number,
 ): Change {
-  const known = business ?? newBusiness(businessId, now);
   const record = {
     creditLineId,
-    epoch: known.epoch,
+    epoch: business.epoch,
     state: "live" as const,
     recordedAt: now,
     readAt: now,
     ...(credentialId === undefined ? {} : { credentialId }),
   };
-  const records = { ...known.records, [allocationId]: record };
-  return { business: { ...known, records }, events: [], conclusions: [] };
+  const records = { ...business.records, [allocationId]: record };
+  return { business: { ...business, records }, events: [], conclusions: [] };
 }
 
 /**

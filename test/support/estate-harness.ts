@@ -1,6 +1,7 @@
 import type { DriftCommand, ScanDeps, ScanPolicy } from "../../functions/reconcile/scan-slice.ts";
 import type { ScanReport } from "../../functions/reconcile/estate-scan.ts";
 import { scanEstate } from "../../functions/reconcile/estate-scan.ts";
+import { revokeFlow } from "../../functions/revoke/revoke-allocations.ts";
 import { failCall, handleGraphCall, receiveCall, usageHeaders } from "../../infra/local/meta/meta-graph.ts";
 import type { MetaModel } from "../../infra/local/meta/meta-model.ts";
 import { createMetaModel, upsertWorld } from "../../infra/local/meta/meta-model.ts";
@@ -8,6 +9,7 @@ import type { Variants } from "../../infra/local/meta/meta-variants.ts";
 import { variantsSchema } from "../../infra/local/meta/meta-variants.ts";
 import type { WorldInput } from "../../infra/local/meta/meta-world.ts";
 import { parseWorld } from "../../infra/local/meta/meta-world.ts";
+import type { CommandDeps } from "../../shared/command-deps.ts";
 import type { Business, SharedWaba, ShareRequest } from "../../shared/domain/business.ts";
 import { newBusiness } from "../../shared/domain/business.ts";
 import type { Finding } from "../../shared/domain/findings.ts";
@@ -18,10 +20,14 @@ import { createGraph } from "../../shared/graph/client.ts";
 import { createPortfolio } from "../../shared/graph/portfolio.ts";
 import type { Transport } from "../../shared/graph/transport.ts";
 import { createLogger } from "../../shared/logging.ts";
+import { queueHandler } from "../../shared/queue-handler.ts";
 import type { Transition } from "../../shared/store/items.ts";
 import { keys } from "../../shared/store/items.ts";
 import { createMemoryFindingStore, createMemoryScanStore } from "../simulation/memory-scan-store.ts";
 import { createMemoryStore, createMemoryTable } from "../simulation/memory-store.ts";
+import { revokeCommand } from "./commands.ts";
+import { lambdaContext } from "./lambda.ts";
+import { sqsRecord } from "./quiet-stack.ts";
 
 export const partnerId = "100000000000001";
 export const lineId = "200000000000001";
@@ -147,9 +153,31 @@ export function startEstate(options: { variants?: Partial<Variants>; policy?: Pa
     policy,
   };
 
-  async function slice(mayStart: boolean): Promise<ScanReport | "died"> {
+  const commandDeps: CommandDeps = {
+    ...deps,
+    graph: createGraph(caller),
+    queues: { copy: async () => {}, deadLetter: async () => {}, wake: async () => {} },
+    events: deps.announcing.events,
+    newId,
+    policy: {
+      ...policy,
+      currencies: ["EUR"],
+      shareMethod: "share-and-attach",
+      secondPost: "auto",
+      verifyGraceMs: [30_000],
+      onPartnerRemoved: "revoke-unless-siblings",
+      breaker: { removals: 20, windowMs: 10 * minuteMs },
+    },
+    graphTimeoutMs: 8000,
+    clockSkewMs: policy.clockSkewMs,
+    maxReceiveCount: 5,
+    businessTokenSecretPrefix: "business-tokens/",
+  };
+  const revoke = queueHandler(commandDeps, revokeFlow(commandDeps));
+
+  async function slice(mayStart: boolean, ms = sliceMs): Promise<ScanReport | "died"> {
     isDead = false;
-    const turn = { endsAt: clock.now + sliceMs, signal: new AbortController().signal };
+    const turn = { endsAt: clock.now + ms, signal: new AbortController().signal };
     try {
       return await scanEstate(mayStart, turn, deps);
     } catch (error) {
@@ -189,6 +217,13 @@ export function startEstate(options: { variants?: Partial<Variants>; policy?: Pa
         clock.now = Math.max(clock.now, began + 5 * minuteMs);
       }
       throw new Error("The scan does not end");
+    },
+    /** Delivers a revoke to its function. */
+    async revoke(command: Record<string, unknown>): Promise<void> {
+      const body = revokeCommand({ requestedAt: new Date(clock.now).toISOString(), ...command });
+      const record = sqsRecord(body, { sentAt: clock.now });
+      const { batchItemFailures } = await revoke({ Records: [record] }, lambdaContext(30_000));
+      if (batchItemFailures.length > 0) throw new Error("The revoke was given back");
     },
     /** A day goes by. */
     nextDay: () => {
