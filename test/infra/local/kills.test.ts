@@ -147,7 +147,7 @@ describe("processes that are killed between their intent and its settle", () => 
     let isOver = false;
     async function sweepAndWatch(): Promise<void> {
       while (!isOver) {
-        await stack.aws.invoke("reconcile");
+        await stack.aws.invoke("reconcile", { task: "due-sweep" });
         latest = await observe(stack);
         await new Promise((resolve) => setTimeout(resolve, 200));
       }
