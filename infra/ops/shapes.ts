@@ -1,6 +1,8 @@
 import type * as z from "zod";
 import { ranShape, reconcileShape, sourceShape } from "./control.ts";
+import { deadLettersShape, discardShape, replayShape, shownShape } from "./dlq/commands.ts";
 import { explainShape } from "./explain.ts";
+import { findingsShape } from "./findings.ts";
 import { heldShape, resumedShape } from "./held.ts";
 import { listShape } from "./list.ts";
 import { preflightShape } from "./preflight.ts";
@@ -15,10 +17,15 @@ export const shapes: Readonly<Record<string, z.ZodType>> = {
   list: listShape,
   "share, verify, revoke, held release": sentShape,
   settle: settleShape,
+  "dlq list": deadLettersShape,
+  "dlq show": shownShape,
+  "dlq replay": replayShape,
+  "dlq discard": discardShape,
   preflight: preflightShape,
   "pause, resume": sourceShape,
   "reconcile run": ranShape,
   "reconcile status": reconcileShape,
+  "findings list": findingsShape,
   "held list": heldShape,
   "revocations resume": resumedShape,
   tail: tailShape,
