@@ -22,6 +22,7 @@ import { listEstate, readEstate, readRecords } from "../../shared/graph/read-est
 import type { Flow, Turn } from "../../shared/queue-handler.ts";
 import type { Pointer } from "../../shared/store/items.ts";
 import { judgeRemoval } from "./judge-removal.ts";
+import { noteAccount } from "./note-account.ts";
 
 /** A decision that keeps losing its write leaves the message to its next receive. */
 const roundsMax = 8;
@@ -42,6 +43,7 @@ export function revokeFlow(deps: CommandDeps): Flow {
       if (businessId !== undefined) await revokeAllocations(request, businessId, turn, deps);
     },
     onContinuation: (continuation, turn) => continueRevoke(continuation, turn, deps),
+    onNotice: (notice, turn) => noteAccount(notice, turn, deps),
   };
 }
 
