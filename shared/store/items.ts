@@ -231,6 +231,15 @@ export const breakerSchema = z.object({ state: z.enum(["open", "mended", "closed
 
 export type Breaker = z.output<typeof breakerSchema>;
 
+/** `BREAKER#paused-queues`: the command queues that a person keeps from feeding their functions, and why. */
+export const pausesSchema = z.partial(z.object({ share: pauseSchema(), verify: pauseSchema(), revoke: pauseSchema() }));
+
+function pauseSchema() {
+  return z.object({ by: text, why: text, since: time });
+}
+
+export type Pauses = z.output<typeof pausesSchema>;
+
 /** `BREAKER#removals`. */
 export const removalBreakerSchema = z.object({
   state: z.enum(["closed", "stopped"]),
@@ -256,6 +265,7 @@ export const keys = {
   command: (commandId: string): string => `COMMAND#${commandId}`,
   quota: "QUOTA#graph",
   tokenBreaker: "BREAKER#system-token",
+  pauses: "BREAKER#paused-queues",
   removalBreaker: "BREAKER#removals",
 } as const;
 

@@ -491,6 +491,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         feedCommands: (enabled) =>
           step(process, "feed commands", writeFaults, probability["feed commands"] ?? 0, () => {
             feeding = enabled;
+            // The schedule goes on whether or not anything is due.
+            if (!enabled) sweepBy(now());
             if (enabled) for (const work of works) feed(work);
           }),
         report: () => {},
