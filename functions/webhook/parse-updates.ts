@@ -36,8 +36,9 @@ const eventSchema = z.enum(["PARTNER_REMOVED", "PARTNER_ADDED", "ACCOUNT_DELETED
 const wabaId = z.pipe(metaId, z.string().check(z.regex(/^\d{5,20}$/)));
 const wabaInfoSchema = z.object({
   waba_id: wabaId,
-  owner_business_id: z.optional(wabaId),
-  solution_partner_business_ids: z.optional(z.array(metaId)),
+  // A WABA that we know has its owner stored, and E3 speaks before anything is revoked: neither may cost us a removal.
+  owner_business_id: z.catch(z.optional(wabaId), undefined),
+  solution_partner_business_ids: z.catch(z.optional(z.array(metaId)), undefined),
 });
 const secondsSchema = z.pipe(
   z.union([z.int(), z.pipe(z.string().check(z.regex(/^\d{1,12}$/)), z.transform(Number))]),
