@@ -49,7 +49,7 @@ describe("runbooks", () => {
   test("every alarm names one that there is", () => {
     const alarms = Object.values(
       templateOf(
-        deployedStage({ webhook: true, appSecretName: "app", verifyTokenSecretName: "verify" } as never),
+        deployedStage({ webhook: true, appSecretName: "app", verifyTokenSecretName: "verify" }),
       ).findResources("AWS::CloudWatch::Alarm"),
     );
     expect(alarms.length).toBeGreaterThan(15);
