@@ -6,8 +6,11 @@ import {
 } from "@aws-sdk/client-lambda";
 import { Argument, type Command } from "commander";
 import * as z from "zod";
+import type { reconcileTasks } from "../../functions/reconcile/environment.ts";
 import { createDueIndex } from "../../shared/store/due-index.ts";
+import type { Scan } from "../../shared/store/items.ts";
 import { createPauseStore } from "../../shared/store/pause-store.ts";
+import { createScanStore } from "../../shared/store/scan-store.ts";
 import { type Context, examples, onStage } from "./command.ts";
 import { type ExitCode, exitCodes, OpsError } from "./errors.ts";
 import { instant } from "./output.ts";
@@ -74,6 +77,15 @@ export const reconcileShape = z.object({
   paused: z
     .array(z.object({ queue: z.string(), by: z.string(), why: z.string(), since: z.iso.datetime() }))
     .describe("by a person"),
+  scan: z
+    .object({
+      phase: z.string(),
+      startedAt: z.iso.datetime(),
+      completedAt: z.iso.datetime().optional().describe("the beginning of the last one that came to its end"),
+      cannotTell: z.array(z.string()).describe("the kinds of findings that it could not tell"),
+    })
+    .optional()
+    .describe("the estate scan; absent: there was none yet"),
   revocationsStopped: z.boolean().describe("automatic revocations wait for `revocations resume`"),
 });
 
@@ -88,11 +100,12 @@ export function addReconcile(program: Command): void {
   reconcile
     .command("run")
     .description("serve what is due, without waiting for the schedule")
-    .addHelpText("after", examples("reconcile run"))
+    .option("--scan", "begin an estate scan, or go on with one, instead: table and Meta are compared")
+    .addHelpText("after", examples("reconcile run", "reconcile run --scan"))
     .action(
-      onStage(z.object({}), async ({ stage, out }) => {
+      onStage(z.object({ scan: z.boolean().default(false) }), async ({ stage, out }, _args, { scan }) => {
         const working = out.progress("Reconciling");
-        const answer = await invokeSweep(stage);
+        const answer = await invokeReconcile(stage, scan ? "estate-scan" : "due-sweep");
         working.done();
         out.result(ranShape, ranShape.parse(answer), (done) =>
           Object.entries(done)
@@ -109,9 +122,9 @@ export function addReconcile(program: Command): void {
 }
 
 /** What the schedule does, done now. @throws OpsError when it fails. */
-export async function invokeSweep(stage: Stage): Promise<unknown> {
+export async function invokeReconcile(stage: Stage, task: (typeof reconcileTasks)[number]): Promise<unknown> {
   const FunctionName = stage.functionName("reconcile");
-  const Payload = new TextEncoder().encode(JSON.stringify({ task: "due-sweep" }));
+  const Payload = new TextEncoder().encode(JSON.stringify({ task }));
   const result = await stage.lambda.send(new InvokeCommand({ FunctionName, Payload }));
   const answer: unknown = JSON.parse(new TextDecoder().decode(result.Payload) || "{}");
   if (result.FunctionError === undefined) return answer;
@@ -122,8 +135,7 @@ export async function invokeSweep(stage: Stage): Promise<unknown> {
 
 async function status({ stage, out }: Context): Promise<ExitCode> {
   let due = 0;
-  // The index's name is a constant of the stack (infra/stack.ts).
-  const dueIndex = createDueIndex(stage.dynamo, stage.tables.state, "DueIndex");
+  const dueIndex = createDueIndex(stage.dynamo, stage.tables.state, stage.dueIndexName);
   for await (const _item of dueIndex.dueItems(stage.now())) due += 1;
   const { tokenIsDead, blockedUntil = 0, reading } = await stage.store.loadLimits();
   const isBlocked = blockedUntil > stage.now();
@@ -142,6 +154,7 @@ async function status({ stage, out }: Context): Promise<ExitCode> {
     blockedUntil: isBlocked ? new Date(blockedUntil).toISOString() : undefined,
     used: reading?.used,
     paused,
+    scan: scanOf(await createScanStore({ client: stage.dynamo, tableName: stage.tables.state }).loadScan()),
     revocationsStopped,
   };
   out.result(reconcileShape, found, (value) =>
@@ -153,10 +166,25 @@ async function status({ stage, out }: Context): Promise<ExitCode> {
         ({ queue, by, why, since }) => `the queue ${queue} is paused by ${by} since ${since}: ${why}`,
       ),
       value.revocationsStopped ? "automatic revocations are stopped (credit-lines revocations resume)" : undefined,
+      value.scan === undefined
+        ? "no estate scan yet"
+        : `the estate scan of ${value.scan.startedAt} is at: ${value.scan.phase}; the last complete one: ${value.scan.completedAt ?? "none"}`,
+      ...(value.scan?.cannotTell ?? []).map((kind) => `it cannot tell: ${kind}`),
       value.used === undefined ? undefined : `${Math.round(value.used * 100)} % of the hour's calls were used`,
     ]
       .filter((line) => line !== undefined)
       .join("\n"),
   );
   return tokenIsDead || isBlocked || paused.length > 0 || revocationsStopped ? exitCodes.problem : exitCodes.ok;
+}
+
+function scanOf(scan: Scan | undefined): z.output<typeof reconcileShape>["scan"] {
+  if (scan === undefined) return undefined;
+  const { phase, startedAt, completed } = scan;
+  return {
+    phase,
+    startedAt: new Date(startedAt).toISOString(),
+    completedAt: completed === undefined ? undefined : new Date(completed.startedAt).toISOString(),
+    cannotTell: completed?.cannotTell ?? [],
+  };
 }

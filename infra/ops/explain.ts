@@ -212,15 +212,18 @@ function failureOfReason({ reason, changedAt }: { reason?: string | undefined; c
   return reason === undefined ? undefined : { at: changedAt, reason };
 }
 
+/** @param goesOn it is tried again by itself: then only what a person must mend first is a remedy. */
 function failureOf(
   stored:
     | { at: number; reason: string; code?: number; subcode?: number; fbtraceId?: string; message?: string }
     | undefined,
   ids: Record<string, string | undefined>,
+  goesOn = false,
 ): z.output<typeof failure> | undefined {
   if (stored === undefined) return undefined;
   const { words, remedy } = explain(stored.reason, ids);
-  return { ...stored, at: iso(stored.at), words, remedy };
+  const isMended = goesOn && stored.reason === "meta_unavailable";
+  return { ...stored, at: iso(stored.at), words, remedy: isMended ? undefined : remedy };
 }
 
 function businessOf({ businessId, name, epoch, version, revocation, held, records }: Business): Explained["business"] {
@@ -287,7 +290,7 @@ function wabaOf(wabaId: string, one: Waba, of: Business | undefined): z.output<t
         : { ...evidence, checkedAt: iso(evidence.checkedAt), verifiedAt: isoIf(evidence.verifiedAt) },
     pendingUntil: "pendingUntil" in one ? isoIf(one.pendingUntil) : undefined,
     removedAt: isoIf(one.removedAt),
-    lastFailure: failureOf(one.lastFailure, { wabaId, businessId: of?.businessId, commandId: request.commandId }),
+    lastFailure: failureOf(one.lastFailure, { wabaId, businessId: of?.businessId }, one.due !== undefined),
   };
 }
 

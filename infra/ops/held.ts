@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import * as z from "zod";
 import { resumeRevocations } from "../../shared/store/limit-store.ts";
-import { invokeSweep } from "./control.ts";
+import { invokeReconcile } from "./control.ts";
 import { examples, onStage } from "./command.ts";
 import { exitCodes, OpsError } from "./errors.ts";
 import { ago, table } from "./output.ts";
@@ -97,7 +97,7 @@ export function addRevocations(program: Command): void {
           out.result(resumedShape, { resumed: false }, () => "Automatic revocations are not stopped.");
           return exitCodes.refused;
         }
-        const { served } = z.object({ served: z.number() }).parse(await invokeSweep(stage));
+        const { served } = z.object({ served: z.number() }).parse(await invokeReconcile(stage, "due-sweep"));
         out.result(
           resumedShape,
           { resumed: true, served },

@@ -1,5 +1,5 @@
 import { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
-import { readSecret } from "../../shared/command-deps.ts";
+import { parseAppSecrets, readSecret, readSecretText } from "../../shared/secrets.ts";
 import type { CallerDeps } from "../../shared/graph/caller.ts";
 import type { Graph } from "../../shared/graph/client.ts";
 import { createGraph } from "../../shared/graph/client.ts";
@@ -31,6 +31,11 @@ export function connectMeta({ settings, clientConfig, now }: Stage): Meta {
   function read(secret: string): Promise<string> {
     return readSecret(secrets, secret);
   }
+  const { APP_SECRET_NAME: appSecretName } = settings;
+  async function newestAppSecret(): Promise<string> {
+    const [newest] = parseAppSecrets(await readSecretText(secrets, appSecretName ?? ""));
+    return newest;
+  }
   let answered: string | undefined;
   const transport = createTransport({
     baseUrl: settings.GRAPH_API_BASE_URL,
@@ -41,12 +46,11 @@ export function connectMeta({ settings, clientConfig, now }: Stage): Meta {
       answered = version;
     },
   });
-  const { APP_SECRET_NAME: appSecretName } = settings;
   const caller: CallerDeps = {
     transport,
     tokens: createTokens(settings.SYSTEM_TOKEN_SECRET_ARN, read, now),
     now,
-    ...(appSecretName === undefined ? {} : { appSecret: createTokenSource(() => read(appSecretName), now) }),
+    ...(appSecretName === undefined ? {} : { appSecret: createTokenSource(newestAppSecret, now) }),
   };
   return { graph: createGraph(caller), portfolio: createPortfolio(caller), caller, answeredVersion: () => answered };
 }

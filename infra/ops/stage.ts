@@ -9,6 +9,7 @@ import { GetFunctionConfigurationCommand, LambdaClient } from "@aws-sdk/client-l
 import { SQSClient } from "@aws-sdk/client-sqs";
 import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
 import * as z from "zod/mini";
+import { reconcileEnvironment } from "../../functions/reconcile/environment.ts";
 import { revokeEnvironment } from "../../functions/revoke/environment.ts";
 import { shareEnvironment } from "../../functions/share/environment.ts";
 import { clockOf } from "../../shared/command-deps.ts";
@@ -36,6 +37,7 @@ export type Stage = {
   policy: Policy;
   queues: Record<CommandType, { url: string; deadLetterUrl: string }>;
   tables: { state: string; audit: string };
+  dueIndexName: string;
   eventBus: string;
   systemTokenSecret: string;
   clientConfig: ClientConfig;
@@ -87,6 +89,7 @@ export async function connect(options: StageOptions): Promise<Stage> {
     return Environment?.Variables ?? {};
   }
   const settings = parseEnvironment(shareEnvironment, await environmentOf("share"));
+  const reconcile = parseEnvironment(reconcileEnvironment, await environmentOf("reconcile"));
   const removal = parseEnvironment(revokeEnvironment, await environmentOf("revoke"));
   const ownNow = clockOf(settings);
   const dynamo = new DynamoDBClient(clientConfig);
@@ -103,6 +106,7 @@ export async function connect(options: StageOptions): Promise<Stage> {
       revoke: { url: output("RevokeQueueUrl"), deadLetterUrl: output("RevokeDeadLetterQueueUrl") },
     },
     tables: { state, audit: output("AuditTableName") },
+    dueIndexName: reconcile.DUE_INDEX_NAME,
     eventBus: output("EventBusName"),
     systemTokenSecret: output("SystemTokenSecretName"),
     clientConfig,

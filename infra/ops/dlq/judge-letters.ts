@@ -88,6 +88,14 @@ async function judgeBody(queue: CommandType, { body }: Letter, deps: JudgeDeps):
     }
     case "continuation":
       return judgeLook(parsed.continuation, deps);
+    case "notice": {
+      const { commandId, wabaId, businessId } = parsed.notice;
+      const isRecorded = (await deps.store.loadCommand(commandId))?.outcome !== undefined;
+      const verdict: Verdict = isRecorded
+        ? { class: "already-done", why: "Meta's notice is recorded" }
+        : { class: "safe", why: "Meta's notice of an account is recorded and announced" };
+      return { type: "account", commandId, wabaId, businessId, verdict };
+    }
     case "command":
       return judgeCommand(parsed.request, now, deps);
   }

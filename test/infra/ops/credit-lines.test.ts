@@ -11,6 +11,9 @@ import { explanations } from "../../../shared/domain/reasons.ts";
 import { commandLine, everythingPrinted, type Ran } from "../../support/ops.ts";
 import { holdsTranscript } from "../../support/transcript.ts";
 
+// Each look of the person on call is a process of its own.
+vi.setConfig({ testTimeout: 120_000 });
+
 /** A sample morning has passed on a local stack; then the person on call comes. */
 let stack: LocalStack;
 let creditLines: (...args: string[]) => Promise<Ran>;
@@ -206,7 +209,7 @@ describe("a share in doubt", () => {
     expect((await json("explain", "doubtful")).value.command).toMatchObject({ outcome: "refused", reason: "given_up" });
     const again = await json("share", subject, "--currency", "USD", "--wait");
     expect(again).toMatchObject({ code: 0, value: { outcome: "done", event: "Share Accepted" } });
-  }, 120_000);
+  });
 
   type Explained = {
     wabas: { attempt?: { inDoubt: boolean } }[];
@@ -351,7 +354,7 @@ describe("what is there", () => {
       { timeout: 30_000 },
     );
     tail.kill("SIGINT");
-  }, 60_000);
+  });
 });
 
 describe("what is in the way", () => {
