@@ -48,9 +48,9 @@ function faultOf(line: string): string | undefined {
 describe("runbooks", () => {
   test("every alarm names one that there is", () => {
     const alarms = Object.values(
-      templateOf(
-        deployedStage({ webhook: true, appSecretName: "app", verifyTokenSecretName: "verify" }),
-      ).findResources("AWS::CloudWatch::Alarm"),
+      templateOf(deployedStage({ webhook: true, appSecretName: "app", verifyTokenSecretName: "verify" })).findResources(
+        "AWS::CloudWatch::Alarm",
+      ),
     );
     expect(alarms.length).toBeGreaterThan(15);
     for (const { Properties } of alarms) {
