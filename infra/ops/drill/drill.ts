@@ -24,7 +24,7 @@ const stayMs = 6000;
  */
 export async function playDrill(drill: Drill, skip: number, say: (line: string) => void): Promise<string[]> {
   const { commands } = readRunbook(drill.name);
-  const room = await openRoom();
+  const room = await openRoom(drill.webhook === true);
   try {
     const values = await drill.strike(room);
     const before = await drill.wrongs(room);
