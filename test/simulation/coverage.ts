@@ -156,7 +156,7 @@ export function describeCoverage(coverage: Coverage, verbose: boolean): string {
       .join(", ");
   }
   return [
-    `A history: ${average(commands)} messages, ${average(businesses)} businesses, ${average(faultCount)} faults, ${average(steps)} effects`,
+    `A history: ${average(commands)} commands, ${average(businesses)} businesses, ${average(faultCount)} faults, ${average(steps)} effects`,
     `Statuses: ${list(coverage.statuses)}`,
     `Transitions: ${list(coverage.transitions)}`,
     `Sent to Meta: ${list(coverage.sent)}`,
