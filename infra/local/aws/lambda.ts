@@ -14,12 +14,23 @@ export type InvocationResult = { requestId: string } & (
   | { ok: false; error: InvocationError }
 );
 
+/** What a process of a function works on at this moment. */
+export type RunningInvocation = {
+  functionName: string;
+  requestId: string;
+  pid: number;
+  /** Of the process's dummy credentials: its calls to AWS carry it. */
+  sessionToken: string;
+  payload: unknown;
+};
+
 export type LambdaFunction = {
   logicalId: string;
   name: string;
   arn: string;
   /** Never rejects: what went wrong is in the result. */
   invoke: (payload: unknown) => Promise<InvocationResult>;
+  running: () => RunningInvocation[];
 };
 
 export type LambdaOptions = {
@@ -101,17 +112,23 @@ function createFunction(
   };
   const timeoutMs = properties.Timeout * 1000;
   const idle: Runtime[] = [];
-  let running = 0;
+  const running = new Set<RunningInvocation>();
+  let invocations = 0;
 
   async function invoke(payload: unknown): Promise<InvocationResult> {
     const requestId = randomUUID();
-    if (running >= properties.ReservedConcurrentExecutions) {
+    if (invocations >= properties.ReservedConcurrentExecutions) {
       return { requestId, ok: false, error: { errorType: "TooManyRequestsException", errorMessage: "Rate Exceeded." } };
     }
-    running += 1;
+    invocations += 1;
     try {
       const runtime = takeIdle() ?? (await startRuntime({ directory, environment, log, children: options.children }));
-      const outcome = await runtime.run({ requestId, payload: JSON.stringify(payload ?? {}), timeoutMs, arn });
+      const { pid, sessionToken } = runtime;
+      const invocation = { functionName: name, requestId, pid, sessionToken, payload };
+      running.add(invocation);
+      const outcome = await runtime
+        .run({ requestId, payload: JSON.stringify(payload ?? {}), timeoutMs, arn })
+        .finally(() => running.delete(invocation));
       if (runtime.alive()) idle.push(runtime);
       if (outcome.ok) return { requestId, ...outcome };
       log(`${requestId} ${outcome.error.errorType}: ${outcome.error.errorMessage}`);
@@ -122,7 +139,7 @@ function createFunction(
       log(`${requestId} ${errorMessage}`);
       return { requestId, ok: false, error: { errorType: "Runtime.InitError", errorMessage } };
     } finally {
-      running -= 1;
+      invocations -= 1;
     }
   }
 
@@ -137,11 +154,13 @@ function createFunction(
     options.onLog(`[${name}] ${line}`);
   }
 
-  return { logicalId, name, arn, invoke };
+  return { logicalId, name, arn, invoke, running: () => [...running] };
 }
 
 type Outcome = { ok: true; payload: unknown } | { ok: false; error: InvocationError };
 type Runtime = {
+  pid: number;
+  sessionToken: string;
   run: (invocation: { requestId: string; payload: string; timeoutMs: number; arn: string }) => Promise<Outcome>;
   alive: () => boolean;
 };
@@ -156,9 +175,10 @@ async function startRuntime(options: {
   log: (line: string) => void;
   children: ChildProcesses;
 }): Promise<Runtime> {
+  const sessionToken = `local-${randomUUID()}`;
   const child = options.children.start(process.execPath, [runtimeFile], {
     cwd: options.directory,
-    env: options.environment,
+    env: { ...options.environment, AWS_SESSION_TOKEN: sessionToken },
     stdio: ["ignore", "pipe", "pipe", "ipc"],
   });
   for (const stream of [child.stdout, child.stderr]) {
@@ -216,7 +236,11 @@ async function startRuntime(options: {
     );
   }
 
+  const { pid } = child;
+  if (pid === undefined) throw new Error("The process has ended");
   return {
+    pid,
+    sessionToken,
     alive,
     run: async ({ requestId, payload, timeoutMs, arn }) => {
       const answer = nextWithin(timeoutMs);
@@ -247,7 +271,6 @@ function lambdaEnvironment(
   return {
     AWS_ACCESS_KEY_ID: accessKeyId(name),
     AWS_SECRET_ACCESS_KEY: "local",
-    AWS_SESSION_TOKEN: "local",
     AWS_REGION: region,
     AWS_DEFAULT_REGION: region,
     AWS_ENDPOINT_URL: endpoint,
