@@ -1,3 +1,4 @@
+import type { SQSRecord } from "aws-lambda";
 import type { StateStore } from "../../shared/store/state-store.ts";
 import type { MemoryTable } from "./memory-store.ts";
 import type { AnyFunction, Swap } from "./swap.ts";
@@ -372,9 +373,13 @@ export const mutants: readonly Mutant[] = [
         loadCommand: async (id: string) => (isRepeated ? deps.store.loadCommand(id) : undefined),
       };
       const handler = real({ ...deps, store }, flow);
-      return (event: { Records: { messageId: string }[] }, context: unknown) => {
-        isRepeated = event.Records.some(({ messageId }) => served.has(messageId));
-        for (const { messageId } of event.Records) served.add(messageId);
+      return (event: { Records: SQSRecord[] }, context: unknown) => {
+        // The same message in another history is another one.
+        const ids = event.Records.map(
+          ({ messageId, body, attributes }) => `${messageId} ${attributes.SentTimestamp} ${body}`,
+        );
+        isRepeated = ids.some((id) => served.has(id));
+        for (const id of ids) served.add(id);
         return handler(event, context);
       };
     };
