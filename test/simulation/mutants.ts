@@ -282,13 +282,20 @@ export const mutants: readonly Mutant[] = [
             return isSame ? { ...change, business: item } : change;
           },
       },
-      {
-        module: shareFlow,
-        function: "shareFlow",
-        by: (real) => (deps) => real({ ...deps, store: { ...deps.store, loadCommand: async () => undefined } }),
-      },
+      { module: shareFlow, function: "isAnswered", by: () => async () => false },
     ],
   },
+  swap("answers-of-duplicates-unasked", ["T2"], shareFlow, "isAnswered", () => async () => false),
+  swap(
+    "queues-set-only-while-the-breaker-is-open",
+    ["I3"],
+    "functions/reconcile/token-breaker.ts",
+    "tendTokenBreaker",
+    (real) => async (deps) => {
+      const breaker = await deps.store.loadBreaker();
+      return breaker === undefined || breaker.state === "closed" ? false : real(deps);
+    },
+  ),
   swap("post-settled-by-a-probe-is-forgotten", ["I2a", "I2b"], share, "unanswered", () => (item) => item),
   swap(
     "doubts-looked-at-for-others",
@@ -368,11 +375,11 @@ export const mutants: readonly Mutant[] = [
     const served = new Set<string>();
     return (deps, flow) => {
       let isRepeated = false;
-      const store = {
+      const ownStore = {
         ...deps.store,
         loadCommand: async (id: string) => (isRepeated ? deps.store.loadCommand(id) : undefined),
       };
-      const handler = real({ ...deps, store }, flow);
+      const handler = real({ ...deps, store: ownStore }, flow);
       return (event: { Records: SQSRecord[] }, context: unknown) => {
         // The same message in another history is another one.
         const ids = event.Records.map(

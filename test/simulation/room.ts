@@ -90,7 +90,6 @@ const probability: Record<string, number> = {
   "send events": 0.008,
   audit: 0.008,
   secret: 0.006,
-  "feed commands": 0.05,
 };
 
 /** Everything of one stage: table, stream, queues, bus, functions and their processes, and Meta. */
@@ -172,7 +171,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     const jitterMs = lateMs + (random.chance(0.1) ? random.span(1000, 120_000) : random.whole(1, 400));
     show(message, now() + delayed + jitterMs);
     // Delivered twice, though nothing went wrong.
-    if (now() < history.quietAt && random.chance((count === 1 ? 0.04 : 0.002) * history.faultRate)) {
+    if (now() < history.quietAt && random.chance((count === 1 ? 0.08 : 0.002) * history.faultRate)) {
       const again = now() + delayed + jitterMs + random.span(1, 20_000);
       engine.at(again, () => {
         if (message.place === "dead letters") return;
@@ -491,7 +490,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         store,
         checkToken: () => checkSystemToken(caller, creditLineId, new AbortController().signal),
         feedCommands: (enabled) =>
-          step(process, "feed commands", writeFaults, probability["feed commands"] ?? 0, () => {
+          step(process, "feed commands", writeFaults, enabled ? 0.01 : 0.5, () => {
             feeding = enabled;
             // The schedule goes on whether or not anything is due.
             if (!enabled) sweepBy(now());
