@@ -191,7 +191,7 @@ export const mutants: readonly Mutant[] = [
     () => (record) => record.deleteAnswered !== undefined,
   ),
   swap("older-revoke-kills-newer-share", ["I2d"], business, "resharedAt", () => () => undefined),
-  swap("reshare-not-waiting", ["I2d", "I10"], share, "decideAgainstRevocation", (real) => (facts, policy) => {
+  swap("reshare-not-waiting", ["I2d", "I10", "chart"], share, "decideAgainstRevocation", (real) => (facts, policy) => {
     const { revocation } = facts.business;
     if (revocation === undefined) return real(facts, policy);
     const over = { ...revocation, state: revocation.state === "open" ? "done" : revocation.state, doneAt: 0 };
