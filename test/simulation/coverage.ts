@@ -120,6 +120,7 @@ const announcedTypes = [
   "Revocation Started",
   "Credit Line Revoked",
   "Revocation Incomplete",
+  "Revocation Held",
   "Drift Found",
 ];
 
