@@ -42,7 +42,7 @@ export async function playDrill(drill: Drill, skip: number, say: (line: string) 
       wrongs = await drill.wrongs(room)
     ) {
       // The schedule's minutes are seconds here.
-      await room.stack.aws.invoke("reconcile");
+      await room.sweep();
       await sleep(400);
     }
     return wrongs;

@@ -1,6 +1,12 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { DynamoDBClient, UpdateItemCommand } from "@aws-sdk/client-dynamodb";
+import {
+  DeleteItemCommand,
+  DynamoDBClient,
+  PutItemCommand,
+  ScanCommand,
+  UpdateItemCommand,
+} from "@aws-sdk/client-dynamodb";
 import { systemTokenSecretName } from "../../config.ts";
 import { compareWithLedger, localClient } from "../../local/observe.ts";
 import { businessId, sampleSystemToken, wabaId } from "../../local/sample/world.ts";
@@ -15,12 +21,9 @@ export type Drill = {
   wrongs(room: Room): Promise<string[]>;
 };
 
-const share = (customer: number, more: Record<string, unknown> = {}) => ({
-  commandId: `share-${customer}`,
-  wabaId: wabaId(customer),
-  currency: "USD",
-  ...more,
-});
+function share(customer: number, more: Record<string, unknown> = {}) {
+  return { commandId: `share-${customer}`, wabaId: wabaId(customer), currency: "USD", ...more };
+}
 
 /** Of those WABAs, the ones that the ledger does not show as attached by exactly one POST that was accepted; and where table and ledger differ. */
 async function unshared(room: Room, ...customers: number[]): Promise<string[]> {
@@ -257,6 +260,113 @@ const ownerUnknown: Drill = {
   },
 };
 
+const oneOfTwoLeft: Drill = {
+  name: "one-of-two-wabas-left",
+  async strike(room) {
+    const own = { ownerBusinessId: businessId(21), currency: "USD" };
+    await room.world({ wabas: [{ id: wabaId(21, 1), ...own }] });
+    await room.send("share", share(21));
+    await room.send("share", share(21, { commandId: "share-21-second", wabaId: wabaId(21, 1) }));
+    await room.until(
+      "both are shared",
+      () => unannounced(room, "Share Verified", 21).length === 0 && saw(room, "Share Verified", "share-21-second"),
+    );
+    await room.world({ wabas: [{ id: wabaId(21), ...own, sharedWithPartner: false }] });
+    // As the webhook tells it.
+    await room.send("revoke", { commandId: "removed-21", wabaId: wabaId(21), reason: "partner_removed" });
+    await room.until("its removal is held", () =>
+      room.events().some(({ detailType }) => detailType === "Revocation Held"),
+    );
+    return { BUSINESS_ID: businessId(21), STAYING_WABA_ID: wabaId(21, 1), WABA_CURRENCY: "USD" };
+  },
+  async wrongs(room) {
+    const observation = await room.observe();
+    const attached = observation.ledger?.changes.findLast(
+      (change) =>
+        change.wabaId === wabaId(21, 1) && (change.kind === "waba_attached" || change.kind === "waba_detached"),
+    );
+    const left = observation.ledger?.changes.findLast(
+      (change) => change.wabaId === wabaId(21) && (change.kind === "waba_attached" || change.kind === "waba_detached"),
+    );
+    return [
+      ...(left?.kind === "waba_detached" ? [] : ["the line still pays for the WABA that left"]),
+      ...(attached?.kind === "waba_attached" ? [] : ["the line does not pay for the WABA that stays"]),
+      ...unannounced(room, "Credit Line Revoked", 21),
+      ...compareWithLedger(observation, room.stack.config.creditLineId),
+    ];
+  },
+};
+
+/** What changed a moment ago a scan leaves alone. */
+async function untilOld(room: Room): Promise<void> {
+  const { settleWindowSeconds } = room.stack.config;
+  await room.until("the last change is older than the settle window", async () => {
+    const { businesses } = await room.observe();
+    const latest = Math.max(...businesses.map(({ changedAt }) => changedAt));
+    return room.stack.now() > latest + settleWindowSeconds * 1000 + 1000;
+  });
+}
+
+const webhookNeverSubscribed: Drill = {
+  name: "webhook-never-subscribed",
+  async strike(room) {
+    for (const customer of [21, 22]) await room.send("share", share(customer));
+    await room.until("both are verified", () => unannounced(room, "Share Verified", 21, 22).length === 0);
+    const waba = { id: wabaId(21), ownerBusinessId: businessId(21), currency: "USD" };
+    await room.world({ wabas: [{ ...waba, subscribed: false, sharedWithPartner: false }] });
+    await untilOld(room);
+    return {};
+  },
+  async wrongs(room) {
+    const { ledger } = await room.observe();
+    const last = [21, 22].map((customer) =>
+      ledger?.changes.findLast(
+        (change) => change.wabaId === wabaId(customer) && /^waba_(attached|detached)$/.test(change.kind),
+      ),
+    );
+    return [
+      ...(last[0]?.kind === "waba_detached" ? [] : ["the line still pays for the customer that left"]),
+      ...(last[1]?.kind === "waba_attached" ? [] : ["the line does not pay for the customer that stays"]),
+      ...unannounced(room, "Credit Line Revoked", 21),
+    ];
+  },
+};
+
+const tableRestored: Drill = {
+  name: "table-restored",
+  async strike(room) {
+    await room.send("share", share(21));
+    await room.until("it is verified", () => unannounced(room, "Share Verified", 21).length === 0);
+    const client = new DynamoDBClient(localClient(room.stack.aws.endpoint));
+    const TableName = room.stack.about.tables.state;
+    const yesterday = (await client.send(new ScanCommand({ TableName, ConsistentRead: true }))).Items ?? [];
+    // What the backup does not know: a customer who came, and one who was revoked.
+    await room.send("share", share(22));
+    await room.send("revoke", { commandId: "revoke-21", wabaId: wabaId(21), reason: "offboarded" });
+    await room.until(
+      "both are done",
+      () => unannounced(room, "Share Verified", 22).length === 0 && saw(room, "Credit Line Revoked", "revoke-21"),
+    );
+    await untilOld(room);
+    const today = (await client.send(new ScanCommand({ TableName, ConsistentRead: true }))).Items ?? [];
+    for (const { pk } of today)
+      if (pk !== undefined) await client.send(new DeleteItemCommand({ TableName, Key: { pk } }));
+    for (const Item of yesterday) await client.send(new PutItemCommand({ TableName, Item }));
+    client.destroy();
+    return {};
+  },
+  /** A difference that a finding names is known, and a person's; one that nobody names is the incident. */
+  async wrongs(room) {
+    const named = room
+      .events()
+      .filter(({ detailType }) => detailType === "Drift Found")
+      .flatMap(({ wabaId: waba, businessId: business, allocationConfigId }) => [waba, business, allocationConfigId])
+      .filter((id) => id !== undefined);
+    const differences = compareWithLedger(await room.observe(), room.stack.config.creditLineId);
+    return differences.filter((difference) => !named.some((id) => difference.includes(id)));
+  },
+};
+
 export const drills: readonly Drill[] = [
   tokenExpired,
   tokenLostItsRole,
@@ -268,4 +378,7 @@ export const drills: readonly Drill[] = [
   redriveAfterRevoke,
   longThrottle,
   ownerUnknown,
+  oneOfTwoLeft,
+  webhookNeverSubscribed,
+  tableRestored,
 ];

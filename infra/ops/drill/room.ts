@@ -36,7 +36,9 @@ export type Room = {
   events(): RoomEvent[];
   observe(): Promise<Observation>;
   deadLetters(queue: CommandType): Promise<number>;
-  /** Lets the schedule pass until the condition holds. @throws Error when it does not. */
+  /** Lets the schedule of minutes come round once. */
+  sweep(): Promise<void>;
+  /** Lets it pass until the condition holds. @throws Error when it does not. */
   until(what: string, condition: () => boolean | Promise<boolean>): Promise<void>;
   /** Runs a line of a runbook as a shell would. */
   run(command: string): Promise<{ code: number; output: string }>;
@@ -47,6 +49,7 @@ const eventSchema = z.object({
   commandId: z.string().optional(),
   wabaId: z.string().optional(),
   businessId: z.string().optional(),
+  allocationConfigId: z.string().optional(),
   reason: z.string().optional(),
   status: z.string().optional(),
 });
@@ -73,6 +76,10 @@ export async function openRoom(): Promise<Room> {
     await sqs.send(new SetQueueAttributesCommand({ QueueUrl, Attributes: { VisibilityTimeout: "4" } }));
   }
   const environment = shellEnvironment(stack, directory);
+  /** The sweep alone: an estate scan comes once a day, or when the runbook asks for it. */
+  async function sweep(): Promise<void> {
+    await stack.aws.invoke("reconcile", { task: "due-sweep" });
+  }
 
   return {
     stack,
@@ -99,12 +106,13 @@ export async function openRoom(): Promise<Room> {
     },
     events: () => stack.aws.events().map(({ detailType, detail }) => ({ detailType, ...eventSchema.parse(detail) })),
     observe: () => observe(stack),
+    sweep,
     deadLetters: (queue) => depthOf(sqs, deadLetterQueues[queue]),
 
     async until(what, condition) {
       for (const end = Date.now() + patienceMs; !(await condition()); await sleep(sweepEveryMs)) {
         if (Date.now() > end) throw new Error(`It did not come to this: ${what}`);
-        await stack.aws.invoke("reconcile");
+        await sweep();
       }
     },
 

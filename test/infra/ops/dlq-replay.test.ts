@@ -3,15 +3,17 @@ import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { text } from "node:stream/consumers";
+import { text as readText } from "node:stream/consumers";
 import { SendMessageBatchCommand, SendMessageCommand, SQSClient } from "@aws-sdk/client-sqs";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import type * as z from "zod";
 import { localStage } from "../../../infra/config.ts";
 import type { OnCall } from "../../../infra/local/aws/gateway.ts";
 import { type LocalStack, startLocalStack } from "../../../infra/local/local-stack.ts";
 import type { WorldInput } from "../../../infra/local/meta/meta-world.ts";
 import { compareWithLedger, localClient, observe } from "../../../infra/local/observe.ts";
 import { chunks, depthOf } from "../../../infra/ops/dlq/dead-letter-queue.ts";
+import { deadLettersShape, discardShape, replayShape } from "../../../infra/ops/dlq/commands.ts";
 import { shareCommand, verifyCommand } from "../../support/commands.ts";
 
 /**
@@ -80,7 +82,7 @@ let directory: string;
 let onDelete: (() => Promise<void>) | undefined;
 let onSend: (() => void) | undefined;
 
-const watchCalls: OnCall = async ({ service, operation, body }, proceed) => {
+async function watchCalls(...[{ service, operation, body }, proceed]: Parameters<OnCall>): ReturnType<OnCall> {
   if (service === "sqs" && operation === "SendMessageBatch" && body.includes("replayId")) onSend?.();
   const dead = service === "sqs" && operation === "DeleteMessageBatch" && body.includes("DeadLetter");
   if (dead && onDelete !== undefined) {
@@ -88,7 +90,7 @@ const watchCalls: OnCall = async ({ service, operation, body }, proceed) => {
     throw new Error("Its caller is dead");
   }
   return proceed();
-};
+}
 
 beforeAll(async () => {
   directory = mkdtempSync(path.join(tmpdir(), "dead-letters-"));
@@ -128,13 +130,14 @@ function start(...args: string[]): { child: ChildProcess; ended: Promise<Run> } 
   const global = ["--endpoint", stack.aws.endpoint, "--json", "dlq"];
   const cli = path.resolve("infra/ops/credit-lines.ts");
   const child = spawn(process.execPath, [cli, ...global, ...args], { cwd: directory });
-  const ended = Promise.all([text(child.stdout), text(child.stderr), once(child, "exit")]);
+  const ended = Promise.all([readText(child.stdout), readText(child.stderr), once(child, "exit")]);
   return { child, ended: ended.then(([stdout, stderr]) => ({ code: child.exitCode, stdout, stderr })) };
 }
 
-async function run(...args: string[]): Promise<Run & { value: any }> {
+async function run<S extends z.ZodType>(shape: S, ...args: string[]): Promise<Run & { value: z.output<S> }> {
   const result = await start(...args).ended;
-  return { ...result, value: result.stdout === "" ? undefined : JSON.parse(result.stdout) };
+  if (result.stdout === "") throw new Error(result.stderr);
+  return { ...result, value: shape.parse(JSON.parse(result.stdout)) };
 }
 
 async function deadLetters(): Promise<number> {
@@ -143,7 +146,7 @@ async function deadLetters(): Promise<number> {
   return depths.reduce((sum, depth) => sum + depth, 0);
 }
 
-function journalLines(): any[] {
+function journalLines(): { kind: string; messageId?: string; messageIds?: string[] }[] {
   const file = readdirSync(path.join(directory, ".credit-lines")).find((name) => name.startsWith("replay-")) ?? "";
   const lines = readFileSync(path.join(directory, ".credit-lines", file), "utf8")
     .trim()
@@ -152,13 +155,13 @@ function journalLines(): any[] {
 }
 
 function messageIds(kind: string): string[] {
-  return journalLines().flatMap((line) => (line.kind === kind ? (line.messageIds ?? [line.messageId]) : []));
+  return journalLines().flatMap((line) => (line.kind === kind ? (line.messageIds ?? [line.messageId ?? ""]) : []));
 }
 
 test(
   `${count} dead letters, replayed with an interruption, a kill between send and delete, and a resume: all that were selected, nothing lost, nothing shared twice`,
   async () => {
-    const listed = await run("list");
+    const listed = await run(deadLettersShape, "list");
     expect(listed.stderr).toBe("");
     expect(listed.value).toMatchObject({
       total: count,
@@ -171,9 +174,9 @@ test(
     });
     expect(countOf("post")).toBeGreaterThanOrEqual(0.3 * selected);
     // Listing hides nothing: whoever asks next sees it all.
-    expect((await run("list")).value.total).toBe(count);
+    expect((await run(deadLettersShape, "list")).value.total).toBe(count);
 
-    const dry = await run("replay");
+    const dry = await run(replayShape, "replay");
     expect(dry.value).toMatchObject({ dryRun: true, selected, replayed: 0 });
     expect(await deadLetters()).toBe(count);
 
@@ -189,7 +192,7 @@ test(
     onSend = undefined;
     expect(interrupted.code).toBe(1);
     const resume = /--resume (\S+)/.exec(interrupted.stderr)?.[1] ?? "";
-    const after = JSON.parse(interrupted.stdout);
+    const after = replayShape.parse(JSON.parse(interrupted.stdout));
     expect(after.replayed).toBeGreaterThan(0);
     expect(after.replayed + after.open.length).toBe(selected);
     expect(after.open.length).toBeGreaterThan(0);
@@ -209,6 +212,7 @@ test(
     expect(sentTwiceOver.length).toBeGreaterThan(0);
 
     const last = await run(
+      replayShape,
       "replay",
       "--resume",
       resume,
@@ -222,7 +226,7 @@ test(
     expect(last.value).toMatchObject({ selected, replayed: selected, open: [] });
     expect(last.code).toBe(0);
     expect(last.value.fates).toHaveLength(selected);
-    expect(new Set(last.value.fates.map(({ fate }: { fate: string }) => fate))).toEqual(new Set(["done"]));
+    expect(new Set(last.value.fates.map(({ fate }) => fate))).toEqual(new Set(["done"]));
 
     // Selected = replayed, by the replay's own journal; each message once.
     const planned = messageIds("planned");
@@ -230,7 +234,7 @@ test(
     expect(messageIds("sent").toSorted()).toEqual(planned.toSorted());
     expect(messageIds("deleted").toSorted()).toEqual(planned.toSorted());
 
-    const discarded = await run("discard", "--to", "bad.jsonl", "--yes");
+    const discarded = await run(discardShape, "discard", "--to", "bad.jsonl", "--yes");
     expect(discarded.value).toMatchObject({ selected: countOf("invalid"), discarded: countOf("invalid") });
     const archived = readFileSync(path.join(directory, "bad.jsonl"), "utf8")
       .trim()
@@ -241,7 +245,7 @@ test(
     expect(archived[0]).toMatchObject({ kind: "rejected", diedOf: "invalid_command", class: "never-valid" });
 
     // Archive + dead letters + queue: every message is in one of them.
-    const left = await run("list");
+    const left = await run(deadLettersShape, "list");
     expect(left.value).toMatchObject({ total: countOf("blocked"), classes: { blocked: countOf("blocked") } });
     expect(archived.length + left.value.total + selected).toBe(count);
 
