@@ -31,7 +31,7 @@ export function addHeld(program: Command): void {
         const found: z.output<typeof heldShape> = [];
         for await (const { businessId, name, held: one } of eachBusiness(stage)) {
           if (one === undefined) continue;
-          const wabaIds = one.requests.flatMap(({ wabaId }) => wabaId ?? []);
+          const wabaIds = [...new Set(one.requests.flatMap(({ wabaId }) => wabaId ?? []))];
           const since = new Date(one.since).toISOString();
           found.push({ businessId, businessName: name, wabaIds, reason: one.reason, since });
         }

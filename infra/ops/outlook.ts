@@ -18,7 +18,7 @@ export type Known = {
 };
 
 /** Fills `{wabaId}` and the like; what is not known stays a placeholder for the person. */
-export function fill(text: string, ids: Readonly<Record<string, string | undefined>>): string {
+function fill(text: string, ids: Readonly<Record<string, string | undefined>>): string {
   return text.replaceAll(/\{(\w+)\}/g, (_all, name: string) => ids[name] ?? `<${name}>`);
 }
 

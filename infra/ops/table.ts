@@ -8,7 +8,7 @@ import type { Stage } from "./stage.ts";
 /** Reads of the tables that no function needs: whole, and by subject. */
 
 /** Every item of the State table whose key begins with `prefix`, page by page. Costs a scan of the table. */
-export async function* eachItem(stage: Stage, prefix: string): AsyncGenerator<Record<string, unknown>> {
+async function* eachItem(stage: Stage, prefix: string): AsyncGenerator<Record<string, unknown>> {
   const pages = paginateScan(
     { client: stage.dynamo },
     {

@@ -23,7 +23,7 @@ function commandLines(text: string): string[] {
 
 /** What is wrong with a command line by what the program says of itself; values are not looked at. */
 function faultOf(line: string): string | undefined {
-  const words = line.match(/"[^"]*"|\S+/g) ?? [];
+  const words: string[] = line.match(/"[^"]*"|\S+/g) ?? [];
   let command: Command = creditLines();
   let given = 0;
   for (let index = 0; index < words.length; index += 1) {
