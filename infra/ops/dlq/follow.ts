@@ -35,6 +35,7 @@ export type FollowDeps = {
 const readsAtOnce = 50;
 const pollMs = 1000;
 const restFactor = 8;
+const pauseMsMax = 30_000;
 
 /**
  * Waits until every replayed command has ended or stands on its item, until its queues are empty, or for `waitMs`; and tells
@@ -57,7 +58,7 @@ export async function followReplay(replay: Replay, deps: FollowDeps): Promise<Fa
     // Looked at after the queues were seen empty: whatever was in them has left its mark.
     if (settled === replay.sent.size || idle || Date.now() >= until || signal.aborted) return [...fates.values()];
     // A look at thousands must not take the table from the functions that work on them.
-    const pauseMs = Math.max(pollMs, restFactor * (performance.now() - startedAt));
+    const pauseMs = Math.min(Math.max(pollMs, restFactor * (performance.now() - startedAt)), pauseMsMax);
     await setTimeout(pauseMs, undefined, { signal }).catch(() => {
       // Interrupted: one last look, and the report.
     });
