@@ -104,7 +104,6 @@ describe("explain", () => {
       "Revocation Started",
       "Credit Line Revoked",
       "Share Refused",
-      "Verify Refused",
     ]);
     expect(value.wabas).toMatchObject([{ wabaId: wabaId(3), evidence: { verifiedAt: expect.any(String) } }]);
     const { stdout } = await creditLines("explain", wabaId(2));
