@@ -507,9 +507,11 @@ describe("the webhook", () => {
     );
     const grants = policies.flatMap(({ Properties: policy }) =>
       policy.PolicyDocument.Statement.flatMap((statement: Properties) =>
-        [statement["Action"]].flat().flatMap((action) =>
-          [statement["Resource"]].flat().map((one) => `${action} ${flatten(one).split(":").at(-1)}`),
-        ),
+        [statement["Action"]]
+          .flat()
+          .flatMap((action) =>
+            [statement["Resource"]].flat().map((one) => `${action} ${flatten(one).split(":").at(-1)}`),
+          ),
       ),
     );
     expect(id).toBeDefined();

@@ -345,7 +345,10 @@ function walk(steps: readonly Step[]): Moment[] {
     for (let round = 0; round < 4; round += 1) {
       const decision = decideRemoval(facts, staged);
       if (decision.kind === "read-presence") {
-        const asked = decision.wabaIds.map((id) => [id, step.presence[wabaIds.findIndex((one) => one === id)] ?? "gone"]);
+        const asked = decision.wabaIds.map((id) => [
+          id,
+          step.presence[wabaIds.findIndex((one) => one === id)] ?? "gone",
+        ]);
         facts = { ...facts, presence: Object.fromEntries(asked) };
       } else if (decision.kind === "read-strangers") facts = { ...facts, strangers: step.strangers };
       else if (decision.kind === "ask-breaker") facts = { ...facts, admitted: step.admitted };
@@ -806,8 +809,12 @@ describe("along every walk", () => {
     always(({ step, before, after }) => {
       if (step !== "removal:mark-sparing") return;
       marked += 1;
-      const asked = [after.revocation?.request, ...(after.revocation?.joined ?? [])].flatMap((one) => one?.wabaId ?? []);
-      const noted = Object.entries(before.wabas).flatMap(([id, { removedAt }]) => (removedAt === undefined ? [] : [id]));
+      const asked = [after.revocation?.request, ...(after.revocation?.joined ?? [])].flatMap(
+        (one) => one?.wabaId ?? [],
+      );
+      const noted = Object.entries(before.wabas).flatMap(([id, { removedAt }]) =>
+        removedAt === undefined ? [] : [id],
+      );
       const taken = Object.entries(before.wabas).flatMap(([id, waba]) => (isHeld(waba) ? [id] : []));
       expect([...asked, ...noted]).toEqual(expect.arrayContaining(taken));
     });

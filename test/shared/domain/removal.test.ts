@@ -27,7 +27,13 @@ import {
 } from "../factories.ts";
 
 function removal(overrides: Partial<RevokeRequest> = {}): RevokeRequest {
-  return revokeRequest({ commandId: "removed-1", hash: "hash-of-removed-1", wabaId, reason: "partner_removed", ...overrides });
+  return revokeRequest({
+    commandId: "removed-1",
+    hash: "hash-of-removed-1",
+    wabaId,
+    reason: "partner_removed",
+    ...overrides,
+  });
 }
 
 function factsOf(overrides: Partial<RemovalFacts> = {}): RemovalFacts {
@@ -126,7 +132,9 @@ describe("what is held", () => {
   test("is noted on the WABA, announced once, and due; the WABA's status stays", () => {
     const facts = factsOf({ presence: gone, business: business({ wabas: both }) });
     const change = recordRemoval(facts, { kind: "hold", reason: "siblings" }, policy);
-    expect(change.events).toMatchObject([{ detailType: "Revocation Held", commandId: "removed-1", reason: "siblings", wabaId }]);
+    expect(change.events).toMatchObject([
+      { detailType: "Revocation Held", commandId: "removed-1", reason: "siblings", wabaId },
+    ]);
     expect(change.conclusions).toEqual([]);
     expect(change.business.wabas[wabaId]).toMatchObject({ status: "verified", removedAt: facts.request?.requestedAt });
     expect(dueEntries(change.business).filter(({ work }) => work === "revoke")).toHaveLength(1);
@@ -137,7 +145,10 @@ describe("what is held", () => {
 
   test("goes on when the last sibling was removed too: both are asked of E3, and both are answered by one marker (H14)", () => {
     const second = removal({ commandId: "removed-2", hash: "hash-of-removed-2", wabaId: siblingId });
-    const item = business({ wabas: { ...both, [wabaId]: { ...both[wabaId]!, removedAt: now } }, held: heldOf([removal()]) });
+    const item = business({
+      wabas: { ...both, [wabaId]: { ...both[wabaId]!, removedAt: now } },
+      held: heldOf([removal()]),
+    });
     const facts = factsOf({ business: item, request: second });
     const asked = decideRemoval(facts, policy);
     expect(asked.kind === "read-presence" && asked.wabaIds.toSorted()).toEqual([wabaId, siblingId].toSorted());
