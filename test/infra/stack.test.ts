@@ -505,7 +505,7 @@ describe("the webhook", () => {
     const policies = Object.values(withWebhook.findResources("AWS::IAM::Policy")).filter(({ Properties: policy }) =>
       policy.Roles.some((one: Properties) => one["Ref"] === role),
     );
-    const grants = policies.flatMap(({ Properties: policy }) =>
+    const grants: string[] = policies.flatMap(({ Properties: policy }) =>
       policy.PolicyDocument.Statement.flatMap((statement: Properties) =>
         [statement["Action"]]
           .flat()
