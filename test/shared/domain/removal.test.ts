@@ -159,6 +159,15 @@ describe("what is held", () => {
     expect(next.revocation).toMatchObject({ state: "open", request: removal(), joined: [second] });
   });
 
+  test("stays so while E3 shows a sibling whose removal was only noted", () => {
+    const noted = { ...both[siblingId]!, removedAt: now - 2 * settleWindowMs };
+    const item = business({ wabas: { ...both, [siblingId]: noted } });
+    const facts = factsOf({ ...clear, presence: { ...gone, [siblingId]: "here" }, business: item });
+    expect(decideRemoval(facts, policy)).toEqual({ kind: "hold", reason: "siblings" });
+    const { business: next } = recordRemoval(facts, { kind: "hold", reason: "siblings" }, policy);
+    expect(next.wabas[siblingId]?.removedAt).toBeUndefined();
+  });
+
   test("is due at once when whatever change took the last sibling away", () => {
     const held = heldOf([removal()]);
     expect(dueEntries(business({ wabas: both, held }))[0]?.due.nextAt).toBe(held.due.nextAt);
