@@ -18,7 +18,3 @@ export const reconcileEnvironment = z.object({
 
 /** 1 when a run finds commands waiting because the system token is dead, else 0; under the stage's name. */
 export const tokenDeadMetric = { namespace: "CreditLines", name: "SystemTokenDead" } as const;
-
-export function metricServiceOf(stage: string): string {
-  return `credit-lines-${stage}`;
-}

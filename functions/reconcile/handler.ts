@@ -6,7 +6,7 @@ import { GetEventSourceMappingCommand, LambdaClient, UpdateEventSourceMappingCom
 import { SQSClient } from "@aws-sdk/client-sqs";
 import * as z from "zod/mini";
 import { buildCallerDeps, clockOf } from "../../shared/command-deps.ts";
-import { parseEnvironment } from "../../shared/environment.ts";
+import { metricServiceOf, parseEnvironment } from "../../shared/environment.ts";
 import { checkSystemToken } from "../../shared/graph/system-token.ts";
 import { createLogger } from "../../shared/logging.ts";
 import { createQueues } from "../../shared/queues.ts";
@@ -14,7 +14,7 @@ import { createDueIndex } from "../../shared/store/due-index.ts";
 import { createPauseStore } from "../../shared/store/pause-store.ts";
 import { createStateStore } from "../../shared/store/state-store.ts";
 import { dueSweep } from "./due-sweep.ts";
-import { metricServiceOf, reconcileEnvironment, tokenDeadMetric } from "./environment.ts";
+import { reconcileEnvironment, tokenDeadMetric } from "./environment.ts";
 import { tendTokenBreaker } from "./token-breaker.ts";
 import { wakeStopped } from "./wake-stopped.ts";
 

@@ -35,7 +35,8 @@ export async function runSteps(
   for (const [index, step] of steps.entries()) {
     options.say(`${index + 1}/${steps.length} ${step.title}`);
     const taken = await take(step, stack, options);
-    faults.push(...judge(taken, await observe(stack), stack));
+    const observation = await observe(stack);
+    faults.push(...judge(taken, observation, stack), ...unmet(step, observation));
     sent.push(...taken);
   }
   return { sent, faults, observation: await observe(stack) };
@@ -76,7 +77,8 @@ async function take(
     await aws.invoke("reconcile");
     const observation = await observe(stack);
     const open = sent.filter((one) => !hasEnded(one, observation, stack));
-    if (open.length === 0 && isQuiet(observation, stack.now())) return sent;
+    const isAsExpected = unmet(step, observation).length === 0;
+    if (open.length === 0 && isAsExpected && isQuiet(observation, stack.now())) return sent;
     const now = JSON.stringify([open.length, observation.businesses.map((business) => business.version)]);
     if (now !== last) {
       last = now;
@@ -129,6 +131,18 @@ function judge(sent: readonly Sent[], observation: Observation, stack: LocalStac
     }
   }
   return faults;
+}
+
+/** What is not as the step expects of the WABAs, in words. */
+function unmet({ wabas: expected = {} }: Step, observation: Observation): string[] {
+  const wabas = wabasOf(observation);
+  const held = new Set(
+    observation.businesses.flatMap((one) => one.held?.requests.flatMap(({ wabaId }) => wabaId ?? []) ?? []),
+  );
+  return Object.entries(expected).flatMap(([wabaId, wanted]) => {
+    const found = held.has(wabaId) ? "held" : wabas.get(wabaId)?.waba.status;
+    return found === wanted ? [] : [`WABA ${wabaId}: expected ${wanted}, found ${found ?? "nothing"}`];
+  });
 }
 
 /** Every WABA of the table, by id. */
