@@ -1,3 +1,5 @@
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import type { Scan } from "../../shared/store/items.ts";
 import { keys } from "../../shared/store/items.ts";
@@ -355,3 +357,17 @@ test("every funded WABA is verified again within the age, some every day", async
   expect(Math.max(...settled)).toBeLessThan(100);
   expect(Math.min(...settled)).toBeGreaterThan(15);
 });
+
+test("a scan of 20,000 businesses holds hardly more in memory than one of 1,000", async () => {
+  const [small, large] = await Promise.all([1000, 20_000].map(memoryOfScan));
+  expect(large).toMatchObject({ state: "done", listed: { allocations: 20_000, wabas: 25_000 }, differences: 0 });
+  expect((large?.most ?? Infinity) / (small?.most ?? 1)).toBeLessThanOrEqual(1.3);
+}, 120_000);
+
+async function memoryOfScan(
+  count: number,
+): Promise<{ state: string; most: number; listed: object; differences: number }> {
+  const script = ["--expose-gc", "test/support/generated-estate.ts", String(count)];
+  const { stdout } = await promisify(execFile)("node", script);
+  return JSON.parse(stdout);
+}

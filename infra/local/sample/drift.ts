@@ -27,7 +27,7 @@ function byHand(customer: number) {
  */
 export const firstDay: readonly Step[] = [
   {
-    title: "Twelve customers were shared with long ago; the first estate scan adopts them, and they are verified",
+    title: "Ten customers were shared with long ago; the first estate scan adopts them, and they are verified",
     world: { allocations: Array.from({ length: 9 }, (_, index) => byHand(index + 21)) },
     commands: [],
     scans: 1,
