@@ -42,15 +42,15 @@ function scanOf(estate: Estate): Scan {
   return scan;
 }
 
-function found({ findings }: Estate): string[] {
-  return findings("open").map(({ kind, subject }) => `${kind} ${subject}`);
+function found(estate: Estate): string[] {
+  return estate.findings("open").map(({ kind, subject }) => `${kind} ${subject}`);
 }
 
-function leave({ world }: Estate, count: number): void {
+function leave(estate: Estate, count: number): void {
   const wabas = customers(count).flatMap(({ businessId, wabaIds }) =>
     wabaIds.map((id) => ({ id, ownerBusinessId: businessId, currency: "EUR", sharedWithPartner: false })),
   );
-  world({ wabas });
+  estate.world({ wabas });
 }
 
 describe("the first day of an existing partner", () => {

@@ -64,7 +64,7 @@ describe("an item is calm", () => {
 
   test.each<[string, Partial<Business>]>([
     ["an attempt is out", { wabas: { [wabaId]: sharingWaba() } }],
-    ["a share still waits for its answer", { wabas: { [wabaId]: sharingWaba({ intent: undefined } as never) } }],
+    ["a share still waits for its answer", { wabas: { [wabaId]: sharingWaba({ intent: undefined }) } }],
     [
       "a share waits",
       { waiting: { [siblingId]: { request: shareRequest(), due: { nextAt: now, looks: 0, sweeps: 0 } } } },
@@ -72,8 +72,7 @@ describe("an item is calm", () => {
     [
       "an E4 is out",
       {
-        recordIntent: { ...intent(), creditLineId: lineId, request: shareRequest() } as Business["recordIntent"] &
-          object,
+        recordIntent: { ...intent(), creditLineId: lineId, request: shareRequest() },
       },
     ],
   ])("and not while %s", (_why, overrides) => {
@@ -170,8 +169,8 @@ describe("a WABA that E13 lists", () => {
 
   test("was attached by hand to a record of ours", () => {
     const sibling = { ...row, wabaId: siblingId };
-    expect(judge(sibling as typeof row, verified())).toBe("allocation_unknown");
-    expect(judge({ ...elsewhere, wabaId: siblingId } as typeof row, verified())).toBeUndefined();
+    expect(judge(sibling, verified())).toBe("allocation_unknown");
+    expect(judge({ ...elsewhere, wabaId: siblingId }, verified())).toBeUndefined();
   });
 });
 
