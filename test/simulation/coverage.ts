@@ -61,7 +61,7 @@ export function gapsOf(coverage: Coverage): string[] {
       .map((status) => `status ${status}`),
     ...Object.entries(transitions).flatMap(([from, next]) =>
       next
-        .filter((to) => to !== from && !coverage.transitions[`${from} → ${to}`] && !neverTaken.has(`${from} → ${to}`))
+        .filter((to) => to !== from && !coverage.transitions[`${from} → ${to}`])
         .map((to) => `transition ${from} → ${to}`),
     ),
     ...expectedFaults()
@@ -80,9 +80,6 @@ function tooFew({ histories, commands, businesses, faultCount }: Coverage): stri
     .filter(([, [sum, average]]) => sum / histories < average)
     .map(([name, [sum, average]]) => `${average} ${name} a history (only ${(sum / histories).toFixed(1)})`);
 }
-
-/** The chart allows it, and no decision makes it: what is mismatched has its switch behind it, or has none. */
-const neverTaken: ReadonlySet<string> = new Set(["mismatched → pending"]);
 
 function expectedFaults(): string[] {
   return [

@@ -121,9 +121,9 @@ async function simulate(options: Options): Promise<boolean> {
     const first = some.slice(0, 10).map(({ seed }) => seed);
     say(`BROKEN ${invariant}: ${some.length}, histories ${first.join(", ")}`);
   }
-  if (violations.length + broken.length > 0) return false;
   const gaps = histories < coverageMin ? [] : gapsOf(coverage);
   for (const gap of gaps) say(`NEVER SEEN ${gap}`);
+  if (violations.length + broken.length > 0) return false;
   say(gaps.length === 0 ? "No violation" : "No violation, but the coverage has holes");
   return gaps.length === 0;
 }
