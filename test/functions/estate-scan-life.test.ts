@@ -118,6 +118,7 @@ describe("what is no finding", () => {
       void estate.put(verifiedBusiness(newcomer, estate.clock.now));
     });
     await estate.scan();
+    expect(estate.findings("suspected")).toEqual([]);
     estate.nextDay();
     await estate.scan();
     expect([...estate.findings("suspected"), ...estate.findings("open")]).toEqual([]);
@@ -291,6 +292,18 @@ describe("a scan over many invocations", () => {
     estate.clock.now += 61 * minuteMs;
     await estate.slice(false);
     expect(scanOf(estate).scanId).toBe(4);
+  });
+
+  test("waits until a slice that died must be over, and counts as used what that one had set aside", async () => {
+    const estate = await calmEstate(600, { policy: { callsPerHour: 20 } });
+    estate.nextDay();
+    estate.fault(3, "crash");
+    expect(await estate.slice(true)).toBe("died");
+    const { length } = estate.calls;
+    expect(await estate.slice(false)).toMatchObject({ state: "idle" });
+    estate.clock.now += 2 * minuteMs;
+    expect(await estate.slice(false)).toMatchObject({ state: "waits", why: "the hour's share is used" });
+    expect(estate.calls.length).toBe(length);
   });
 
   test("goes on where it stood when its time is over", async () => {
