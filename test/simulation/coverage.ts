@@ -123,6 +123,7 @@ const announcedTypes = [
   "Revocation Started",
   "Credit Line Revoked",
   "Revocation Incomplete",
+  "Revocation Held",
   "Drift Found",
 ];
 

@@ -416,7 +416,9 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       if (pointer?.pendingRevoke?.requests.some((request) => request.commandId === commandId) === true) return true;
       if (business === undefined) continue;
       if (dueEntries(business).some((entry) => entry.commandId === commandId)) return true;
-      if (business.revocation?.joined.some((request) => request.commandId === commandId) === true) return true;
+      const { revocation, held } = business;
+      const others = [...(revocation?.joined ?? []), ...(held?.requests ?? [])];
+      if (others.some((request) => request.commandId === commandId)) return true;
     }
     return false;
   }
@@ -685,8 +687,9 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       // A person's after a day (R1).
       if (pointer?.pendingRevoke?.requests.some((request) => request.commandId === commandId) === true) return true;
       if (business === undefined) continue;
-      const { revocation, waiting } = business;
+      const { revocation, waiting, held } = business;
       const waits =
+        held?.requests.some((request) => request.commandId === commandId) === true ||
         Object.values(waiting).some(({ request }) => request.commandId === commandId) ||
         revocation?.request.commandId === commandId ||
         revocation?.joined.some((request) => request.commandId === commandId) === true ||
@@ -784,11 +787,11 @@ function isBeginning(kind: MetaChange["kind"]): boolean {
 const askForHelp: ReadonlySet<string> = new Set([
   "Share In Doubt",
   "Revocation Incomplete",
+  "Revocation Held",
   "Command Blocked",
   "Drift Found",
 ]);
 
-/** A person was asked to look at the WABA or the business that the command names. */
 /** Of the business that the message is about: a doubt on one of its WABAs also holds what concerns all of them. */
 function isAbout({ detailType, businessId }: RecordedEvent, body: string, { customers }: History): boolean {
   const customer = customers.find((one) => one.businessId === businessId);

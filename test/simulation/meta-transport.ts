@@ -241,6 +241,7 @@ function subjectOf({ method, path, query }: GraphRequest): { name: string; subje
   if (edge === "whatsapp_credit_attach") return { name: "E5", subject: query["waba_id"] ?? "" };
   if (edge === "assigned_users") return { name: "E10", subject: id };
   if (edge === "owning_credit_allocation_configs") return { name: "E8", subject: query["receiving_business_id"] ?? "" };
+  if (edge === "client_whatsapp_business_accounts") return { name: "E13", subject: id };
   if (method === "DELETE") return { name: "E9", subject: id };
   const fields = query["fields"] ?? "";
   if (fields.includes("receiving_") || fields.includes("request_status")) return { name: "E6", subject: id };
