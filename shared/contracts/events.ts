@@ -75,7 +75,7 @@ const promised: { types: readonly DetailType[]; keys: readonly (keyof Detail)[] 
   { types: ["Share Refused"], keys: ["commandId", "wabaId", "currency", "reason"] },
   { types: ["Verify Refused"], keys: ["commandId", "wabaId", "reason"] },
   { types: ["Revoke Refused", "Command Blocked"], keys: ["commandId", "reason"] },
-  { types: ["Command Rejected"], keys: ["reason"] },
+  { types: ["Command Rejected", "Drift Found", "Drift Closed"], keys: ["reason"] },
   {
     types: ["Revocation Started", "Revocation Incomplete", "Revocation Held"],
     keys: ["commandId", "businessId", "reason"],

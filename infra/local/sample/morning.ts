@@ -16,6 +16,10 @@ export type Step = {
   commands: readonly SampleCommand[];
   /** What must become of WABAs that no command names, by WABA id: a status, or `held` for a removal that waits. */
   wabas?: Readonly<Record<string, string>>;
+  /** Estate scans once the commands have ended. */
+  scans?: number;
+  /** The findings that are open when the step is over, by kind and subject. */
+  findings?: readonly string[];
 };
 
 export type SampleCommand = {
@@ -36,7 +40,7 @@ export type Expected = {
 
 type Fields = Record<string, unknown>;
 
-function share(customer: number, expected: Expected, fields: Fields = {}): SampleCommand {
+export function share(customer: number, expected: Expected, fields: Fields = {}): SampleCommand {
   const body = {
     type: "share",
     commandId: `share-${customer}`,
@@ -47,12 +51,12 @@ function share(customer: number, expected: Expected, fields: Fields = {}): Sampl
   return { queue: "share", body, expected };
 }
 
-function revoke(customer: number, fields: Fields): SampleCommand {
+export function revoke(customer: number, fields: Fields): SampleCommand {
   const body = { type: "revoke", commandId: `revoke-${customer}`, ...fields };
   return { queue: "revoke", body, expected: { outcome: "done", status: "revoked" } };
 }
 
-const verified = { outcome: "done", status: "verified" } as const;
+export const verified = { outcome: "done", status: "verified" } as const;
 
 export const morning: readonly Step[] = [
   {

@@ -159,7 +159,7 @@ describe("processes that are killed between their intent and its settle", () => 
     const over = new AbortController();
     async function sweepAndWatch(): Promise<void> {
       while (!over.signal.aborted) {
-        await stack.aws.invoke("reconcile");
+        await stack.aws.invoke("reconcile", { task: "due-sweep" });
         latest = await observe(stack);
         await new Promise((resolve) => setTimeout(resolve, 200));
       }
