@@ -123,6 +123,7 @@ export function reconcileFunction(
     at: 1,
     impact:
       "Meta refuses the system token: every share, verification and revocation waits until its secret holds a token that works.",
+    runbook: "token-expired",
   });
   alarm(construct, "SilentAlarm", {
     config,
@@ -130,33 +131,38 @@ export function reconcileFunction(
     at: 1,
     silence: "rises",
     impact: `${impact}: the due sweep has not run.`,
+    runbook: "sweep-silent",
   });
-  for (const [id, metric, at, cost] of [
+  for (const [id, metric, at, cost, runbook] of [
     [
       "ScanAgeAlarm",
       scanMetrics.age,
       2 * config.estateScanHours + 1,
       "The estate scan does not come to its end: what is wrong at Meta shows only on the invoice.",
+      "scan-age",
     ],
     [
       "VerificationAgeAlarm",
       scanMetrics.verificationAge,
       config.verificationAgeDays * 24 + config.estateScanHours,
       "A funded customer was not verified within the configured age: one that lost its funding may go unnoticed.",
+      "verification-age",
     ],
     [
       "CannotTellAlarm",
       scanMetrics.cannotTell,
       1,
       "A list of Meta's was cut short, blind or shrunk: the estate scan cannot tell who left or lost the line.",
+      "scan-cannot-tell",
     ],
     [
       "AnnouncedLateAlarm",
       scanMetrics.announcedLate,
       1,
       "Upstream services learned of changes only from the estate scan, up to a day late.",
+      "announced-late",
     ],
   ] as const) {
-    alarm(construct, id, { config, metric: ownMetric(metric, Duration.hours(1)), at, impact: cost });
+    alarm(construct, id, { config, metric: ownMetric(metric, Duration.hours(1)), at, impact: cost, runbook });
   }
 }

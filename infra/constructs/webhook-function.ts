@@ -54,6 +54,7 @@ export function webhookFunction(
     at: 1,
     impact:
       "Meta signed updates that cannot be read: a customer who left may stay funded until the estate scan finds it.",
+    runbook: "webhook-unreadable",
   });
   return lambda.addFunctionUrl({ authType: FunctionUrlAuthType.NONE }).url;
 }

@@ -424,7 +424,7 @@ describe("alarms", () => {
   test("tell in a sentence who is hurt, and wake the configured topics", () => {
     expect(alarms).toHaveLength(3 * 4 + 4 + 7);
     for (const alarm of alarms) {
-      expect(alarm.AlarmDescription).toMatch(/^[A-Z].{40,}\.$/);
+      expect(alarm.AlarmDescription).toMatch(/^[A-Z].{40,}\. Runbook: infra\/ops\/runbooks\/[a-z-]+\.md$/);
       expect(alarm.AlarmActions).toEqual([topic]);
     }
   });

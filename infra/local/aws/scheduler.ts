@@ -2,7 +2,7 @@ import * as z from "zod";
 import type { LambdaFunction } from "./lambda.ts";
 import type { Stack } from "./stack.ts";
 
-export type Schedule = { name: string; target: LambdaFunction; input: unknown };
+export type Schedule = { name: string; expression: string; enabled: boolean; target: LambdaFunction; input: unknown };
 
 const scheduleProperties = z.strictObject({
   Name: z.string().optional(),
@@ -34,11 +34,17 @@ export function startSchedules(stack: Stack, functions: readonly LambdaFunction[
     .map(({ resource, properties: { ScheduleExpression, State, Target } }) => {
       const target = functions.find(({ arn }) => arn === Target.Arn);
       if (target === undefined) throw new Error(`${resource.logicalId}: the target ${Target.Arn} is no function here`);
-      const schedule: Schedule = { name: resource.name, target, input: JSON.parse(Target.Input) };
-      return { schedule, intervalMs: parseRate(resource.logicalId, ScheduleExpression), enabled: State === "ENABLED" };
+      const schedule: Schedule = {
+        name: resource.name,
+        expression: ScheduleExpression,
+        enabled: State === "ENABLED",
+        target,
+        input: JSON.parse(Target.Input),
+      };
+      return { schedule, intervalMs: parseRate(resource.logicalId, ScheduleExpression) };
     });
   const timers = planned
-    .filter(({ enabled }) => enabled)
+    .filter(({ schedule }) => schedule.enabled)
     .map(({ schedule, intervalMs }) => setInterval(() => void schedule.target.invoke(schedule.input), intervalMs));
   return {
     schedules: planned.map(({ schedule }) => schedule),
