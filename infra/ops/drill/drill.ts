@@ -24,12 +24,14 @@ const stayMs = 6000;
  */
 export async function playDrill(drill: Drill, skip: number, say: (line: string) => void): Promise<string[]> {
   const { commands } = readRunbook(drill.name);
-  const room = await openRoom();
+  const room = await openRoom(drill.webhook === true);
   try {
     const values = await drill.strike(room);
     const before = await drill.wrongs(room);
     if (before.length === 0) throw new Error(`${drill.name}: the incident did not happen`);
-    for (const command of commands.slice(skip)) {
+    for (const [index, command] of commands.slice(skip).entries()) {
+      // Two scans within one settle window would be one look; a person lets it pass.
+      if (index > 0) await sleep(room.stack.config.settleWindowSeconds * 1000 + 1000);
       const filled = fillIn(command, values);
       const { code, output } = await room.run(filled);
       say(`$ ${filled}\n${output.trim()}\n(${code})`);

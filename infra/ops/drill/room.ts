@@ -61,11 +61,12 @@ const patienceMs = 90_000;
 const sweepEveryMs = 400;
 const commandMsMax = 180_000;
 
-export async function openRoom(): Promise<Room> {
+/** @param webhook whether Meta tells the stage of customers who leave. */
+export async function openRoom(webhook: boolean): Promise<Room> {
   const directory = mkdtempSync(path.join(tmpdir(), "credit-lines-drill-"));
   const stageConfigFile = path.join(directory, "stage.json");
   const concurrency = { share: atOnce, verify: atOnce, revoke: atOnce };
-  writeFileSync(stageConfigFile, JSON.stringify({ concurrency }));
+  writeFileSync(stageConfigFile, JSON.stringify({ concurrency, webhook }));
   const stack = await startLocalStack({ port: 0, stageConfigFile });
   const sqs = new SQSClient(localClient(stack.aws.endpoint));
   const { queues, deadLetterQueues, graphUrl } = stack.about;

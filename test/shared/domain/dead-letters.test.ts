@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { DeadLetterFacts } from "../../../shared/domain/dead-letters.ts";
+import type { Reason } from "../../../shared/domain/reasons.ts";
 import { judgeDeadLetter, judgeDeadLook } from "../../../shared/domain/dead-letters.ts";
 import {
   business,
@@ -32,12 +33,9 @@ function judge(facts: Partial<DeadLetterFacts>) {
   return [name, reason];
 }
 
-const blockedBy = (
-  reason: "policy_block" | "permission_denied" | "token_dead" | "meta_unavailable" | "owner_unknown",
-) => ({
-  sameContent: true,
-  reason,
-});
+function blockedBy(reason: Reason) {
+  return { sameContent: true, reason };
+}
 
 describe("a dead share", () => {
   test.each<[string, Partial<DeadLetterFacts>, unknown[]]>([
