@@ -5,6 +5,7 @@ import * as z from "zod";
 import type { StageConfig } from "../config.ts";
 import { localStage, parseStageConfig, readStageConfig, systemTokenSecretName } from "../config.ts";
 import { synthesizeStage } from "../synth.ts";
+import type { OnCall } from "./aws/gateway.ts";
 import type { LocalAws } from "./aws/local-aws.ts";
 import { startLocalAws } from "./aws/local-aws.ts";
 import type { MetaStandIn } from "./meta/meta-server.ts";
@@ -28,6 +29,7 @@ export type LocalStackOptions = {
   dataDirectory?: string;
   /** One line of a function's output. */
   onLog?: (line: string) => void;
+  onCall?: OnCall;
 };
 
 export type LocalStack = {
@@ -95,7 +97,12 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
       templateDirectory,
       secrets: { ...defaultSecrets(systemToken, world ?? sampleWorld), ...secrets },
       environment: clock.environment,
-      ...defined({ port: options.port, dataDirectory: options.dataDirectory, onLog: options.onLog }),
+      ...defined({
+        port: options.port,
+        dataDirectory: options.dataDirectory,
+        onLog: options.onLog,
+        onCall: options.onCall,
+      }),
     });
     cleanUps.push(aws.close);
     return { config, aws, meta, about: describe(aws, graphUrl, config, world), now, templateDirectory, close };

@@ -6,7 +6,7 @@ import type { DynamoDb } from "./dynamodb.ts";
 import type { LocalEvent } from "./event-bridge.ts";
 import type { EventSourceMapping } from "./event-source-mappings.ts";
 import type { FunctionUrl } from "./function-url.ts";
-import type { InvocationResult, LambdaFunction } from "./lambda.ts";
+import type { InvocationResult, LambdaFunction, RunningInvocation } from "./lambda.ts";
 import { type Answer, errorAnswer, jsonAnswer, type Operation } from "./protocol.ts";
 import { parseQueryCall, queryAnswer } from "./sqs-query-protocol.ts";
 import type { Sqs } from "./sqs.ts";
@@ -20,13 +20,14 @@ export type Services = {
   functionUrls: readonly FunctionUrl[];
   mappings: readonly EventSourceMapping[];
   eventsAfter: (n: number) => LocalEvent[];
+  running: () => RunningInvocation[];
   findFunction: (name: string) => LambdaFunction;
   /** Invokes with the payload; without one as its schedules would. */
   invokeNow: (name: string, payload: unknown) => Promise<InvocationResult>;
 };
 
-/** A call to an AWS service; `functionName` when one of the stack's functions makes it. */
-export type AwsCall = { service: string; operation: string; functionName?: string | undefined };
+/** A call to an AWS service, with its JSON as it came; `functionName` when one of the stack's functions makes it. */
+export type AwsCall = { service: string; operation: string; body: string; functionName?: string | undefined };
 
 /**
  * Sees every AWS call, may delay it, replace its answer before or after it took effect, or throw: the caller then
@@ -106,8 +107,9 @@ async function route(call: Call, services: Services, onCall: OnCall): Promise<An
   const functionName = /Credential=local-([^/]+)\//.exec(call.headers["authorization"] ?? "")?.[1];
   if (target === undefined && form) {
     const { operation, input } = parseQueryCall(call.body.toString());
-    const answer = await onCall({ service: "sqs", operation, functionName }, () =>
-      guarded(() => sqs(operation, JSON.stringify(input), call, services)),
+    const body = JSON.stringify(input);
+    const answer = await onCall({ service: "sqs", operation, body, functionName }, () =>
+      guarded(() => sqs(operation, body, call, services)),
     );
     return queryAnswer(operation, answer);
   }
@@ -116,9 +118,10 @@ async function route(call: Call, services: Services, onCall: OnCall): Promise<An
   if (service === undefined) {
     return errorAnswer("UnknownOperationException", `The local AWS knows no ${target ?? `${call.method} ${path}`}`);
   }
-  return onCall({ service, operation, functionName }, () =>
+  const body = call.body.toString();
+  return onCall({ service, operation, body, functionName }, () =>
     guarded(() => {
-      if (service === "sqs") return sqs(operation, call.body.toString(), call, services);
+      if (service === "sqs") return sqs(operation, body, call, services);
       if (service === "secretsmanager") return operate(services.secretsManager, operation, call);
       if (service === "events") return operate(services.eventBridge, operation, call);
       return dynamoDb(call, services);
@@ -168,6 +171,7 @@ async function local(call: Call, path: string, services: Services): Promise<Answ
     const after = Number(new URL(call.url, "http://localhost").searchParams.get("after") ?? 0);
     return jsonAnswer(services.eventsAfter(after));
   }
+  if (resource === "running" && call.method === "GET") return jsonAnswer(services.running());
   if (resource === "invoke" && call.method === "POST") {
     const text = call.body.toString().trim();
     return invocationAnswer(

@@ -14,12 +14,16 @@ export type InvocationResult = { requestId: string } & (
   | { ok: false; error: InvocationError }
 );
 
+/** What a process of a function works on at this moment. */
+export type RunningInvocation = { functionName: string; requestId: string; pid: number; payload: unknown };
+
 export type LambdaFunction = {
   logicalId: string;
   name: string;
   arn: string;
   /** Never rejects: what went wrong is in the result. */
   invoke: (payload: unknown) => Promise<InvocationResult>;
+  running: () => RunningInvocation[];
 };
 
 export type LambdaOptions = {
@@ -101,17 +105,22 @@ function createFunction(
   };
   const timeoutMs = properties.Timeout * 1000;
   const idle: Runtime[] = [];
-  let running = 0;
+  const running = new Set<RunningInvocation>();
+  let invocations = 0;
 
   async function invoke(payload: unknown): Promise<InvocationResult> {
     const requestId = randomUUID();
-    if (running >= properties.ReservedConcurrentExecutions) {
+    if (invocations >= properties.ReservedConcurrentExecutions) {
       return { requestId, ok: false, error: { errorType: "TooManyRequestsException", errorMessage: "Rate Exceeded." } };
     }
-    running += 1;
+    invocations += 1;
     try {
       const runtime = takeIdle() ?? (await startRuntime({ directory, environment, log, children: options.children }));
-      const outcome = await runtime.run({ requestId, payload: JSON.stringify(payload ?? {}), timeoutMs, arn });
+      const invocation = { functionName: name, requestId, pid: runtime.pid, payload };
+      running.add(invocation);
+      const outcome = await runtime
+        .run({ requestId, payload: JSON.stringify(payload ?? {}), timeoutMs, arn })
+        .finally(() => running.delete(invocation));
       if (runtime.alive()) idle.push(runtime);
       if (outcome.ok) return { requestId, ...outcome };
       log(`${requestId} ${outcome.error.errorType}: ${outcome.error.errorMessage}`);
@@ -122,7 +131,7 @@ function createFunction(
       log(`${requestId} ${errorMessage}`);
       return { requestId, ok: false, error: { errorType: "Runtime.InitError", errorMessage } };
     } finally {
-      running -= 1;
+      invocations -= 1;
     }
   }
 
@@ -137,11 +146,12 @@ function createFunction(
     options.onLog(`[${name}] ${line}`);
   }
 
-  return { logicalId, name, arn, invoke };
+  return { logicalId, name, arn, invoke, running: () => [...running] };
 }
 
 type Outcome = { ok: true; payload: unknown } | { ok: false; error: InvocationError };
 type Runtime = {
+  pid: number;
   run: (invocation: { requestId: string; payload: string; timeoutMs: number; arn: string }) => Promise<Outcome>;
   alive: () => boolean;
 };
@@ -216,7 +226,10 @@ async function startRuntime(options: {
     );
   }
 
+  const { pid } = child;
+  if (pid === undefined) throw new Error("The process has ended");
   return {
+    pid,
     alive,
     run: async ({ requestId, payload, timeoutMs, arn }) => {
       const answer = nextWithin(timeoutMs);

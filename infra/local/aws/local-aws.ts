@@ -6,7 +6,7 @@ import { createEventBridge, type LocalEvent } from "./event-bridge.ts";
 import { startEventSourceMappings } from "./event-source-mappings.ts";
 import { createFunctionUrls } from "./function-url.ts";
 import { type OnCall, startGateway } from "./gateway.ts";
-import { createFunctions, type InvocationResult, type LambdaFunction } from "./lambda.ts";
+import { createFunctions, type InvocationResult, type LambdaFunction, type RunningInvocation } from "./lambda.ts";
 import { type Schedule, startSchedules } from "./scheduler.ts";
 import { createSecretsManager } from "./secrets-manager.ts";
 import { startSqs } from "./sqs.ts";
@@ -42,6 +42,8 @@ export type LocalAws = {
    * @throws Error when the name fits none or several.
    */
   invoke: (functionName: string, payload?: unknown) => Promise<InvocationResult>;
+  /** The invocations under way, with the processes that serve them. */
+  running: () => RunningInvocation[];
   /** The events put on the buses, from the one after `after` (0: all). */
   events: (after?: number) => LocalEvent[];
   /** Stops everything; no process is left. */
@@ -92,6 +94,9 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
     function invokeNow(name: string, payload?: unknown): Promise<InvocationResult> {
       return invokeAsScheduled(functions, schedules, name, payload);
     }
+    function running(): RunningInvocation[] {
+      return functions.flatMap((one) => one.running());
+    }
     gateway.serve({
       sqs,
       dynamoDb,
@@ -100,6 +105,7 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
       functionUrls,
       mappings: sources.mappings,
       eventsAfter: eventBridge.after,
+      running,
       findFunction: (name) => findFunction(functions, name),
       invokeNow,
     });
@@ -114,6 +120,7 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
       resources: Object.fromEntries(resources),
       outputs: stack.outputs(),
       invoke: invokeNow,
+      running,
       events: (after = 0) => eventBridge.after(after),
       close,
     };

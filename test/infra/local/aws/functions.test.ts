@@ -109,7 +109,8 @@ describe("a function", () => {
   test("is known by name to whoever watches its calls", async () => {
     await aws.invoke("worker", { Records: [{ body: '{"id":"watched"}' }] });
     expect(details(aws, "left")).toContainEqual({ id: "watched" });
-    expect(calls).toContainEqual({ service: "events", operation: "PutEvents", functionName: "sample-worker" });
+    const call = { service: "events", operation: "PutEvents", functionName: "sample-worker" };
+    expect(calls).toContainEqual({ ...call, body: expect.stringContaining("watched") });
   });
 
   test("answers HTTP requests at its URL", async () => {
@@ -142,6 +143,22 @@ describe("the local controls", () => {
     const unknown = await fetch(`${aws.endpoint}/_local/invoke/nobody`, { method: "POST" });
     expect(unknown.status).toBe(400);
     expect(await unknown.text()).toContain("sample-tool");
+  });
+
+  test("name the process of an invocation that is under way, so that it can be killed", async () => {
+    const payload = { Records: [{ body: '{"id":"held","does":"hang"}' }] };
+    const held = aws.invoke("worker", payload);
+    function received() {
+      return details(aws, "received").find(({ id }) => id === "held");
+    }
+    await expect.poll(received).toBeDefined();
+    const pid = Number(received()?.["pid"]);
+    const response = await fetch(`${aws.endpoint}/_local/running`);
+    const running = await response.json();
+    expect(running).toEqual([{ functionName: "sample-worker", requestId: expect.any(String), pid, payload }]);
+    process.kill(pid, "SIGKILL");
+    expect(await held).toMatchObject({ ok: false, error: { errorMessage: expect.stringContaining("SIGKILL") } });
+    expect(aws.running()).toEqual([]);
   });
 
   test("give the events of the bus after a given one", async () => {
