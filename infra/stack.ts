@@ -47,7 +47,7 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
   }
   const grants = [
     {
-      actions: ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"],
+      actions: ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"],
       resources: [state.tableArn],
     },
     { actions: ["events:PutEvents"], resources: [bus.eventBusArn] },
@@ -83,7 +83,13 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
       SHARES_STOP_AT: String(config.quota.sharesStopAt),
       ...(config.systemUserId === undefined ? {} : { SYSTEM_USER_ID: config.systemUserId }),
     }),
-    grants: [...grants, businessTokens, { actions: ["sqs:SendMessage"], resources: [verify.queue.queueArn] }],
+    grants: [
+      ...grants,
+      businessTokens,
+      { actions: ["sqs:SendMessage"], resources: [verify.queue.queueArn] },
+      // A share that is true already is answered only while its business is as it was judged (T4).
+      { actions: ["dynamodb:ConditionCheckItem"], resources: [state.tableArn] },
+    ],
     errorImpact: "Customers are not funded: they cannot send messages until their share is made.",
     backlogImpact: "Its customer is not funded and cannot send messages.",
   });
