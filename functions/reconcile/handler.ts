@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { Metrics, MetricUnit } from "@aws-lambda-powertools/metrics";
 import middy from "@middy/core";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { LambdaClient, UpdateEventSourceMappingCommand } from "@aws-sdk/client-lambda";
+import { GetEventSourceMappingCommand, LambdaClient, UpdateEventSourceMappingCommand } from "@aws-sdk/client-lambda";
 import { SQSClient } from "@aws-sdk/client-sqs";
 import * as z from "zod/mini";
 import { buildCallerDeps, clockOf } from "../../shared/command-deps.ts";
@@ -11,6 +11,7 @@ import { checkSystemToken } from "../../shared/graph/system-token.ts";
 import { createLogger } from "../../shared/logging.ts";
 import { createQueues } from "../../shared/queues.ts";
 import { createDueIndex } from "../../shared/store/due-index.ts";
+import { createPauseStore } from "../../shared/store/pause-store.ts";
 import { createStateStore } from "../../shared/store/state-store.ts";
 import { dueSweep } from "./due-sweep.ts";
 import { metricServiceOf, reconcileEnvironment, tokenDeadMetric } from "./environment.ts";
@@ -29,6 +30,8 @@ const metrics = new Metrics({
 
 const checkMsMax = 20_000;
 
+const pauses = createPauseStore(client, environment.STATE_TABLE_NAME);
+
 const deps = {
   store: createStateStore({ client, tableName: environment.STATE_TABLE_NAME, newId: randomUUID }),
   dueIndex: createDueIndex(client, environment.STATE_TABLE_NAME, environment.DUE_INDEX_NAME),
@@ -44,9 +47,16 @@ const deps = {
   settleWindowMs: environment.SETTLE_WINDOW_SECONDS * 1000,
   stopAt: { share: environment.SHARES_STOP_AT, verify: environment.VERIFIES_STOP_AT },
   checkToken: () => checkSystemToken(caller, environment.CREDIT_LINE_ID, AbortSignal.timeout(checkMsMax)),
-  async feedCommands(Enabled: boolean) {
-    for (const UUID of environment.COMMAND_SOURCE_IDS) {
-      await lambda.send(new UpdateEventSourceMappingCommand({ UUID, Enabled }));
+  async feedCommands(enabled: boolean) {
+    const paused = await pauses.loadPauses();
+    for (const [index, queue] of (["share", "verify", "revoke"] as const).entries()) {
+      const UUID = environment.COMMAND_SOURCE_IDS[index];
+      const Enabled = enabled && paused[queue] === undefined;
+      const { State = "" } = await lambda.send(new GetEventSourceMappingCommand({ UUID }));
+      // An update halts the source for a moment, so only what is not yet as it should be gets one.
+      if (Enabled === ["Disabled", "Disabling"].includes(State)) {
+        await lambda.send(new UpdateEventSourceMappingCommand({ UUID, Enabled }));
+      }
     }
   },
   report(tokenIsDead: boolean) {

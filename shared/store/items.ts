@@ -225,6 +225,15 @@ export const breakerSchema = z.object({ state: z.enum(["open", "mended", "closed
 
 export type Breaker = z.output<typeof breakerSchema>;
 
+/** `BREAKER#paused-queues`: the command queues that a person keeps from feeding their functions, and why. */
+export const pausesSchema = z.partial(z.object({ share: pauseSchema(), verify: pauseSchema(), revoke: pauseSchema() }));
+
+function pauseSchema() {
+  return z.object({ by: text, why: text, since: time });
+}
+
+export type Pauses = z.output<typeof pausesSchema>;
+
 /** What every announced write carries, and what `publish` reads from the stream. */
 export const transitionSchema = z.object({
   pk: text,
@@ -242,6 +251,7 @@ export const keys = {
   command: (commandId: string): string => `COMMAND#${commandId}`,
   quota: "QUOTA#graph",
   tokenBreaker: "BREAKER#system-token",
+  pauses: "BREAKER#paused-queues",
 } as const;
 
 /** The sparse due index is spread over a few partitions; the sweep reads them all. */

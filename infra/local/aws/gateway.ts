@@ -27,10 +27,16 @@ export type Services = {
 };
 
 /**
- * A call to an AWS service, with its JSON as it came (of a REST call: what its path says, as JSON); `functionName` when one
- * of the stack's functions makes it.
+ * A call to an AWS service, with its JSON as it came (of a REST call: what its path says, as JSON). Who makes it is known of
+ * the stack's functions and their processes.
  */
-export type AwsCall = { service: string; operation: string; body: string; functionName?: string | undefined };
+export type AwsCall = {
+  service: string;
+  operation: string;
+  body: string;
+  functionName?: string | undefined;
+  sessionToken?: string | undefined;
+};
 
 /**
  * Sees every AWS call, may delay it, replace its answer before or after it took effect, or throw: the caller then
@@ -104,8 +110,9 @@ async function route(call: Call, services: Services, onCall: OnCall): Promise<An
   const path = call.url.split("?")[0] ?? "/";
   if (path.startsWith("/_local/")) return guarded(() => local(call, path, services));
   const functionName = /Credential=local-([^/]+)\//.exec(call.headers["authorization"] ?? "")?.[1];
+  const sessionToken = call.headers["x-amz-security-token"];
   if (path.startsWith("/2015-03-31/")) {
-    return onCall({ service: "lambda", ...lambdaOperation(call, path), functionName }, () =>
+    return onCall({ service: "lambda", ...lambdaOperation(call, path), functionName, sessionToken }, () =>
       guarded(() => lambdaApi(call, path, services)),
     );
   }
@@ -116,13 +123,13 @@ async function route(call: Call, services: Services, onCall: OnCall): Promise<An
   if (target === undefined && !form && services.sqs.buckets.has(bucket)) {
     const operation = s3Operation(call.method, key.length > 0 && key[0] !== "");
     const body = JSON.stringify({ Bucket: bucket, Key: key.join("/") });
-    return onCall({ service: "s3", operation, body, functionName }, () => services.sqs.s3(call));
+    return onCall({ service: "s3", operation, body, functionName, sessionToken }, () => services.sqs.s3(call));
   }
 
   if (target === undefined && form) {
     const { operation, input } = parseQueryCall(call.body.toString());
     const body = JSON.stringify(input);
-    const answer = await onCall({ service: "sqs", operation, body, functionName }, () =>
+    const answer = await onCall({ service: "sqs", operation, body, functionName, sessionToken }, () =>
       guarded(() => sqs(operation, body, call, services)),
     );
     return queryAnswer(operation, answer);
@@ -133,7 +140,7 @@ async function route(call: Call, services: Services, onCall: OnCall): Promise<An
     return errorAnswer("UnknownOperationException", `The local AWS knows no ${target ?? `${call.method} ${path}`}`);
   }
   const body = call.body.toString();
-  return onCall({ service, operation, body, functionName }, () =>
+  return onCall({ service, operation, body, functionName, sessionToken }, () =>
     guarded(() => {
       if (service === "sqs") return sqs(operation, body, call, services);
       if (service === "secretsmanager") return operate(services.secretsManager, operation, call);
