@@ -100,7 +100,7 @@ const rows: Row[] = [
   },
   {
     roles: ["Reconcile"],
-    actions: ["lambda:UpdateEventSourceMapping"],
+    actions: ["lambda:GetEventSourceMapping", "lambda:UpdateEventSourceMapping"],
     on: commands.map(
       (name) =>
         `arn:<AWS::Partition>:lambda:<AWS::Region>:<AWS::AccountId>:event-source-mapping:<${name}FunctionCommands>`,
