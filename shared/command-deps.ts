@@ -147,7 +147,7 @@ export function clockOf(environment: { STAGE: string; CLOCK_OFFSET_MS?: string |
   return () => Date.now() + offsetMs;
 }
 
-async function readSecret(client: SecretsManagerClient, SecretId: string): Promise<string> {
+export async function readSecret(client: SecretsManagerClient, SecretId: string): Promise<string> {
   const { SecretString } = await client.send(new GetSecretValueCommand({ SecretId }));
   const token = SecretString?.trim() ?? "";
   // A header with a line break would be an error that repeats the value.

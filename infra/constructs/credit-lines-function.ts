@@ -73,6 +73,7 @@ export function creditLinesFunction<Environment>(
     metric: lambda.metricErrors({ period: Duration.minutes(5) }),
     at: 1,
     impact: props.errorImpact,
+    runbook: "function-errors",
   });
   return lambda;
 }

@@ -93,12 +93,14 @@ export function queueFunction<Environment>(
     }),
     at: 1,
     impact: `A ${props.name} command was rejected or failed ${maxReceiveCount} times and waits for a person. ${props.backlogImpact}`,
+    runbook: "dead-letters",
   });
   alarm(construct, "DeadLetterAgeAlarm", {
     config,
     metric: deadLetterQueue.metricApproximateAgeOfOldestMessage({ period: Duration.hours(1), statistic: "Maximum" }),
     at: deadLetterAgeAlarm.toSeconds(),
     impact: `A dead ${props.name} command is ${deadLetterAgeAlarm.toDays()} days old; ${retentionPeriod.toDays()} days after it was first sent SQS deletes it and it can no longer be replayed. ${props.backlogImpact}`,
+    runbook: "dead-letters-old",
   });
   // Above the longest delay that SQS gives a copy, so that commands which wait on purpose do not raise it.
   alarm(construct, "BacklogAlarm", {
@@ -106,6 +108,7 @@ export function queueFunction<Environment>(
     metric: queue.metricApproximateAgeOfOldestMessage({ period: Duration.minutes(5), statistic: "Maximum" }),
     at: Duration.minutes(30).toSeconds(),
     impact: `A ${props.name} command has waited for more than 30 minutes. ${props.backlogImpact}`,
+    runbook: "backlog",
   });
   return { queue, deadLetterQueue, source };
 }

@@ -93,6 +93,7 @@ export function reconcileFunction(
     at: 1,
     impact:
       "Meta refuses the system token: every share, verification and revocation waits until its secret holds a token that works.",
+    runbook: "token-dead",
   });
   alarm(construct, "SilentAlarm", {
     config,
@@ -100,5 +101,6 @@ export function reconcileFunction(
     at: 1,
     silence: "rises",
     impact: `${impact}: the due sweep has not run.`,
+    runbook: "sweep-silent",
   });
 }

@@ -53,6 +53,8 @@ const detailFields = {
   reason: z.optional(
     z.string().check(z.describe("Why, as one word. New ones may come: treat one you do not know as a failure.")),
   ),
+  by: z.optional(z.string().check(z.describe("Of what a person did: who, as their cloud account names them."))),
+  note: z.optional(z.string().check(z.describe("Of what a person did: why, in their words."))),
   aggregateVersion: z.optional(
     z
       .int()

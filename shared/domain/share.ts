@@ -237,7 +237,7 @@ function isLastWord(business: Business, policy: Policy): boolean {
   return business.revocation?.state === "open" || isRevoked(business, policy.clockSkewMs);
 }
 
-function isUnread(record: RecordReading): boolean {
+export function isUnread(record: RecordReading): boolean {
   return record.seen === "unreadable" || record.seen === "strange";
 }
 
@@ -649,7 +649,7 @@ function isAbsent(business: Business, wabaId: string, intent: Intent, { funding,
 }
 
 /** A live record is explained by having been known before the intent, or by being a sibling's. An id that came back to life is not. */
-function isExplained(business: Business, wabaId: string, intent: Intent, allocationId: string): boolean {
+export function isExplained(business: Business, wabaId: string, intent: Intent, allocationId: string): boolean {
   const record = business.records[allocationId];
   if (record === undefined || record.state === "deleted") return false;
   if (record.recordedAt <= intent.madeAt) return true;

@@ -175,6 +175,8 @@ export const eventSchema = z.object({
   status: z.optional(text),
   previousStatus: z.optional(text),
   reason: z.optional(text),
+  by: z.optional(text),
+  note: z.optional(text),
 }) satisfies z.ZodMiniType<RecordedEvent>;
 
 /** `WABA#<id>`: the owner, written once; and revokes that came before it was known. */

@@ -1,5 +1,6 @@
 import { createWriteStream, mkdirSync } from "node:fs";
 import path from "node:path";
+import { createAccount } from "./account.ts";
 import { createChildProcesses } from "./child-processes.ts";
 import { startDynamoDb } from "./dynamodb.ts";
 import { createEventBridge, type LocalEvent } from "./event-bridge.ts";
@@ -120,8 +121,10 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
       dynamoDb,
       secretsManager,
       eventBridge: eventBridge.operations,
+      account: createAccount(stack),
       functionUrls,
       mappings: sources.mappings,
+      schedules,
       eventsAfter: eventBridge.after,
       running,
       findFunction: (name) => findFunction(functions, name),

@@ -3,7 +3,13 @@ import type { RoleUse } from "./gateway.ts";
 import type { InvocationResult, LambdaFunction } from "./lambda.ts";
 import type { Stack } from "./stack.ts";
 
-export type Schedule = { target: LambdaFunction; fire: () => Promise<InvocationResult> };
+export type Schedule = {
+  name: string;
+  expression: string;
+  enabled: boolean;
+  target: LambdaFunction;
+  fire: () => Promise<InvocationResult>;
+};
 
 const scheduleProperties = z.strictObject({
   Name: z.string().optional(),
@@ -38,16 +44,19 @@ export function startSchedules(stack: Stack, functions: readonly LambdaFunction[
       const input: unknown = JSON.parse(Target.Input);
       const body = JSON.stringify({ FunctionName: target.name });
       const schedule: Schedule = {
+        name: resource.name,
+        expression: ScheduleExpression,
+        enabled: State === "ENABLED",
         target,
         fire: () => {
           onRoleUse({ holder: resource.name, service: "lambda", operation: "InvokeFunction", body });
           return target.invoke(input);
         },
       };
-      return { schedule, intervalMs: parseRate(resource.logicalId, ScheduleExpression), enabled: State === "ENABLED" };
+      return { schedule, intervalMs: parseRate(resource.logicalId, ScheduleExpression) };
     });
   const timers = planned
-    .filter(({ enabled }) => enabled)
+    .filter(({ schedule }) => schedule.enabled)
     .map(({ schedule, intervalMs }) => setInterval(() => void schedule.fire(), intervalMs));
   return {
     schedules: planned.map(({ schedule }) => schedule),
