@@ -16,6 +16,7 @@ import { createStateStore } from "../../shared/store/state-store.ts";
 import { dueSweep } from "./due-sweep.ts";
 import { metricServiceOf, reconcileEnvironment, tokenDeadMetric } from "./environment.ts";
 import { tendTokenBreaker } from "./token-breaker.ts";
+import { wakeStopped } from "./wake-stopped.ts";
 
 const environment = parseEnvironment(reconcileEnvironment, process.env);
 const client = new DynamoDBClient();
@@ -72,5 +73,7 @@ const taskSchema = z.object({ task: z.literal("due-sweep") });
 export const handler = middy<unknown, { served: number; items: number }>().handler(async (event: unknown) => {
   taskSchema.parse(event);
   const isWaiting = await tendTokenBreaker(deps);
-  return isWaiting ? { served: 0, items: 0 } : dueSweep(deps);
+  if (isWaiting) return { served: 0, items: 0 };
+  await wakeStopped(deps);
+  return dueSweep(deps);
 });

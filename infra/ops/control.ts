@@ -7,43 +7,62 @@ import {
 import { Argument, type Command } from "commander";
 import * as z from "zod";
 import { createDueIndex } from "../../shared/store/due-index.ts";
+import { createPauseStore } from "../../shared/store/pause-store.ts";
 import { type Context, examples, onStage } from "./command.ts";
 import { type ExitCode, exitCodes, OpsError } from "./errors.ts";
 import { instant } from "./output.ts";
+import type { Stage } from "./stage.ts";
 
 const queueNames = ["share", "verify", "revoke"] as const;
 
 /** What `pause` and `resume --json` print. */
-export const sourceShape = z.object({ queue: z.enum(queueNames), enabled: z.boolean(), state: z.string() });
+export const sourceShape = z.object({
+  queue: z.enum(queueNames),
+  state: z.string().describe("of the event source, as Lambda tells it: it takes a moment"),
+  by: z.string(),
+  why: z.string().optional(),
+});
 
 export function addPause(program: Command): void {
-  addSwitch(program, "pause", "stop feeding a queue's commands to its function; they wait", false);
+  program
+    .command("pause")
+    .description("stop feeding a queue's commands to its function: they wait")
+    .addArgument(new Argument("<queue>").choices(queueNames))
+    .requiredOption("--why <text>", "for whoever finds it paused")
+    .addHelpText("after", examples('pause share --why "Meta\'s incident 4711"'))
+    .addHelpText("after", "\nThe schedule leaves a queue alone that a person paused, until `resume`.")
+    .action(
+      onStage(
+        z.object({ why: z.string().min(3, "must say why").max(300, "is too long") }),
+        (context, [queue], { why }) => feed(context, queue, why),
+      ),
+    );
 }
 
 export function addResume(program: Command): void {
-  addSwitch(program, "resume", "feed a queue's commands to its function again", true);
+  program
+    .command("resume")
+    .description("feed a queue's commands to its function again")
+    .addArgument(new Argument("<queue>").choices(queueNames))
+    .addHelpText("after", examples("resume share"))
+    .addHelpText("after", "\nWhile the system token is dead, the schedule pauses it again.")
+    .action(onStage(z.object({}), (context, [queue]) => feed(context, queue, undefined)));
 }
 
-function addSwitch(program: Command, name: string, description: string, enabled: boolean): void {
-  program
-    .command(name)
-    .description(description)
-    .addArgument(new Argument("<queue>").choices(queueNames))
-    .addHelpText("after", examples(`${name} share`))
-    .addHelpText("after", "\nAfter a dead system token the schedule resumes all three queues by itself.")
-    .action(
-      onStage(z.object({}), async ({ stage, out }, [given]) => {
-        const queue = z.enum(queueNames).parse(given);
-        const listed = await stage.lambda.send(
-          new ListEventSourceMappingsCommand({ FunctionName: stage.functionName(queue) }),
-        );
-        const [source] = listed.EventSourceMappings ?? [];
-        if (source?.UUID === undefined) throw new Error(`The function ${queue} has no event source`);
-        await stage.lambda.send(new UpdateEventSourceMappingCommand({ UUID: source.UUID, Enabled: enabled }));
-        const { State = "unknown" } = await stage.lambda.send(new GetEventSourceMappingCommand({ UUID: source.UUID }));
-        out.result(sourceShape, { queue, enabled, state: State }, (now) => `${now.queue}: ${now.state.toLowerCase()}`);
-      }),
-    );
+/** @param why of a pause; undefined ends it. */
+async function feed({ stage, out }: Context, given: string | undefined, why: string | undefined): Promise<void> {
+  const queue = z.enum(queueNames).parse(given);
+  const by = await stage.whoAmI();
+  const { EventSourceMappings: [source] = [] } = await stage.lambda.send(
+    new ListEventSourceMappingsCommand({ FunctionName: stage.functionName(queue) }),
+  );
+  if (source?.UUID === undefined) throw new Error(`The function ${queue} has no event source`);
+  // The note first: without it the next sweep would undo the pause.
+  const pauses = createPauseStore(stage.dynamo, stage.tables.state);
+  await pauses.savePause(queue, why === undefined ? undefined : { by, why, since: stage.now() });
+  await stage.lambda.send(new UpdateEventSourceMappingCommand({ UUID: source.UUID, Enabled: why === undefined }));
+  const { State = "unknown" } = await stage.lambda.send(new GetEventSourceMappingCommand({ UUID: source.UUID }));
+  out.result(sourceShape, { queue, state: State, by, why }, (done) => `${done.queue}: ${done.state.toLowerCase()}`);
 }
 
 /** What `reconcile status --json` prints. */
@@ -52,6 +71,10 @@ export const reconcileShape = z.object({
   tokenIsDead: z.boolean(),
   blockedUntil: z.iso.datetime().optional().describe("until when Meta throttles us"),
   used: z.number().optional().describe("of the hour's calls, as Meta told last: 1 is all"),
+  paused: z
+    .array(z.object({ queue: z.string(), by: z.string(), why: z.string(), since: z.iso.datetime() }))
+    .describe("by a person"),
+  revocationsStopped: z.boolean().describe("automatic revocations wait for `revocations resume`"),
 });
 
 /** What `reconcile run --json` prints: what the function answered. */
@@ -69,19 +92,8 @@ export function addReconcile(program: Command): void {
     .action(
       onStage(z.object({}), async ({ stage, out }) => {
         const working = out.progress("Reconciling");
-        const { FunctionError, Payload } = await stage.lambda.send(
-          new InvokeCommand({
-            FunctionName: stage.functionName("reconcile"),
-            Payload: new TextEncoder().encode(JSON.stringify({ task: "due-sweep" })),
-          }),
-        );
+        const answer = await invokeSweep(stage);
         working.done();
-        const answer: unknown = JSON.parse(new TextDecoder().decode(Payload) || "{}");
-        if (FunctionError !== undefined) {
-          const { errorMessage = "no message" } = z.object({ errorMessage: z.string().optional() }).parse(answer);
-          const remedy = `Its log group tells more: the function ${stage.functionName("reconcile")}.`;
-          throw new OpsError("reconcile_failed", `The run failed: ${errorMessage}`, remedy, exitCodes.problem);
-        }
         out.result(ranShape, ranShape.parse(answer), (done) =>
           Object.entries(done)
             .map(([name, value]) => `${name}: ${JSON.stringify(value)}`)
@@ -96,6 +108,18 @@ export function addReconcile(program: Command): void {
     .action(onStage(z.object({}), status));
 }
 
+/** What the schedule does, done now. @throws OpsError when it fails. */
+export async function invokeSweep(stage: Stage): Promise<unknown> {
+  const FunctionName = stage.functionName("reconcile");
+  const Payload = new TextEncoder().encode(JSON.stringify({ task: "due-sweep" }));
+  const result = await stage.lambda.send(new InvokeCommand({ FunctionName, Payload }));
+  const answer: unknown = JSON.parse(new TextDecoder().decode(result.Payload) || "{}");
+  if (result.FunctionError === undefined) return answer;
+  const { errorMessage = "no message" } = z.object({ errorMessage: z.string().optional() }).parse(answer);
+  const remedy = `Its log group tells more: the function ${FunctionName}.`;
+  throw new OpsError("reconcile_failed", `The run failed: ${errorMessage}`, remedy, exitCodes.problem);
+}
+
 async function status({ stage, out }: Context): Promise<ExitCode> {
   let due = 0;
   // The index's name is a constant of the stack (infra/stack.ts).
@@ -103,21 +127,36 @@ async function status({ stage, out }: Context): Promise<ExitCode> {
   for await (const _item of dueIndex.dueItems(stage.now())) due += 1;
   const { tokenIsDead, blockedUntil = 0, reading } = await stage.store.loadLimits();
   const isBlocked = blockedUntil > stage.now();
+  const pauses = await createPauseStore(stage.dynamo, stage.tables.state).loadPauses();
+  const removals = await stage.store.loadRemovals();
+  const paused = Object.entries(pauses).map(([queue, { by, why, since }]) => ({
+    queue,
+    by,
+    why,
+    since: new Date(since).toISOString(),
+  }));
+  const revocationsStopped = removals?.breaker.state === "stopped";
   const found = {
     due,
     tokenIsDead,
     blockedUntil: isBlocked ? new Date(blockedUntil).toISOString() : undefined,
     used: reading?.used,
+    paused,
+    revocationsStopped,
   };
   out.result(reconcileShape, found, (value) =>
     [
       `${value.due} items have something due`,
       value.tokenIsDead ? "the system token is dead: nothing is served (credit-lines preflight)" : undefined,
       isBlocked ? `Meta has throttled us until ${instant(blockedUntil)}` : undefined,
+      ...value.paused.map(
+        ({ queue, by, why, since }) => `the queue ${queue} is paused by ${by} since ${since}: ${why}`,
+      ),
+      value.revocationsStopped ? "automatic revocations are stopped (credit-lines revocations resume)" : undefined,
       value.used === undefined ? undefined : `${Math.round(value.used * 100)} % of the hour's calls were used`,
     ]
       .filter((line) => line !== undefined)
       .join("\n"),
   );
-  return tokenIsDead || isBlocked ? exitCodes.problem : exitCodes.ok;
+  return tokenIsDead || isBlocked || paused.length > 0 || revocationsStopped ? exitCodes.problem : exitCodes.ok;
 }

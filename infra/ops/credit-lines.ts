@@ -2,6 +2,7 @@
 import { createProgram, run } from "./command.ts";
 import { addPause, addReconcile, addResume } from "./control.ts";
 import { addExplain } from "./explain.ts";
+import { addHeld, addRevocations } from "./held.ts";
 import { addList } from "./list.ts";
 import { addPreflight } from "./preflight.ts";
 import { addRevoke, addShare, addVerify } from "./send.ts";
@@ -20,6 +21,8 @@ const commands = [
   addPause,
   addResume,
   addReconcile,
+  addHeld,
+  addRevocations,
 ];
 for (const add of commands) add(program);
 await run(program, process.argv.slice(2));

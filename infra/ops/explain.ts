@@ -70,7 +70,7 @@ const business = z.object({
   version: z.number(),
   revocation: z
     .object({
-      state: z.enum(["open", "held", "done", "nothing"]),
+      state: z.enum(["open", "done", "nothing"]),
       reason: z.string(),
       commandId: z.string(),
       requestedAt: time,
@@ -80,6 +80,10 @@ const business = z.object({
       openWords: z.string().optional(),
     })
     .optional(),
+  held: z
+    .object({ reason: z.string(), words: z.string(), since: time, commandIds: z.array(z.string()) })
+    .optional()
+    .describe("automatic revocations that wait"),
   records: z.array(
     z.object({
       allocationConfigId: z.string(),
@@ -216,7 +220,7 @@ function failureOf(
   return { ...stored, at: iso(stored.at), words, remedy };
 }
 
-function businessOf({ businessId, name, epoch, version, revocation, records }: Business): Explained["business"] {
+function businessOf({ businessId, name, epoch, version, revocation, held, records }: Business): Explained["business"] {
   return {
     businessId,
     name,
@@ -234,6 +238,15 @@ function businessOf({ businessId, name, epoch, version, revocation, records }: B
             doneAt: isoIf(revocation.doneAt),
             openReason: revocation.openReason,
             openWords: revocation.openReason === undefined ? undefined : explain(revocation.openReason, {}).words,
+          },
+    held:
+      held === undefined
+        ? undefined
+        : {
+            reason: held.reason,
+            words: explain(held.reason, {}).words,
+            since: iso(held.since),
+            commandIds: held.requests.map((request) => request.commandId),
           },
     records: Object.entries(records).map(([allocationConfigId, record]) => ({
       allocationConfigId,
@@ -306,6 +319,7 @@ function render(value: Explained, now: number): string {
     ...(value.command === undefined ? [] : [renderCommand(value.command, now)]),
     ...wabas.map((one) => renderWaba(one, now)),
     ...(of?.revocation === undefined ? [] : [renderRevocation(of.revocation, now)]),
+    ...(of?.held === undefined ? [] : [renderHeld(of.held, now)]),
     ...(asked.is === "waba" || of === undefined || of.records.length === 0 ? [] : [renderRecords(of.records, now)]),
     ...(history.length === 0 ? [] : [`History\n${indent(table(history.map((one) => historyRow(one, now))))}`]),
     ...(live === undefined ? [] : [`Meta, asked now\n${indent(renderComparison(live, now))}`]),
@@ -379,6 +393,13 @@ function renderRevocation(one: NonNullable<NonNullable<Explained["business"]>["r
   const done = one.doneAt === undefined ? "" : `, over ${ago(Date.parse(one.doneAt), now)}`;
   const open = one.openWords === undefined ? [] : [`still open: ${one.openWords}`];
   return `Revocation\n${indent([began + done, ...open].join("\n"))}`;
+}
+
+function renderHeld(
+  { words, since, commandIds }: NonNullable<NonNullable<Explained["business"]>["held"]>,
+  now: number,
+) {
+  return `Held revocation\n${indent(`${words}\nsince ${ago(Date.parse(since), now)} (${commandIds.join(", ")})`)}`;
 }
 
 function renderRecords(records: NonNullable<Explained["business"]>["records"], now: number): string {

@@ -1,6 +1,6 @@
 import type { Business, DueEntry, Waba } from "../../shared/domain/business.ts";
 import { dueEntries, isShared, isSharing } from "../../shared/domain/business.ts";
-import { explanations, type Explanation, type OpenReason, type Reason } from "../../shared/domain/reasons.ts";
+import { explanations, type Explanation } from "../../shared/domain/reasons.ts";
 import type { CommandRecord, Pointer } from "../../shared/store/items.ts";
 import type { Limits } from "../../shared/store/limit-store.ts";
 
@@ -27,7 +27,7 @@ export function explain(reason: string, ids: Readonly<Record<string, string | un
   return known.command === undefined ? known : { ...known, command: fill(known.command, ids) };
 }
 
-function isExplained(reason: string): reason is Reason | OpenReason {
+function isExplained(reason: string): reason is keyof typeof explanations {
   return Object.hasOwn(explanations, reason);
 }
 
@@ -46,8 +46,9 @@ function stepOf(business: Business, { work, wabaId, commandId, due }: DueEntry):
 }
 
 function wordsOf(business: Business, work: DueEntry["work"], wabaId: string | undefined, commandId: string): string {
-  const { revocation, recordIntent } = business;
+  const { revocation, recordIntent, held } = business;
   if (work === "revoke") {
+    if (held?.requests[0]?.commandId === commandId) return "the held revocation is judged again";
     return revocation?.state === "done"
       ? "Meta is looked at once more: a partner switch may take effect after the revocation"
       : "the revocation goes on: list, DELETE, confirm";
@@ -131,16 +132,8 @@ function wabaTasks(business: Business, wabaId: string, waba: Waba): Task[] {
 }
 
 function revocationTasks(business: Business): Task[] {
-  const { revocation, businessId } = business;
-  if (revocation?.state === "held") {
-    return [
-      {
-        why: "An automatic revocation is held: it waits for a person.",
-        remedy: "See which WABAs would lose their funding; then release it, or leave it.",
-        command: `held release ${businessId} --why TEXT`,
-      },
-    ];
-  }
+  const { revocation, businessId, held } = business;
+  if (held !== undefined) return [taskOf(held.reason, { businessId }, "An automatic revocation is held: ")];
   const { openReason } = revocation ?? {};
   if (revocation?.state !== "open" || openReason === undefined) return [];
   const task = taskOf(openReason, { businessId }, "The revocation is still open: ");

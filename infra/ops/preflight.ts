@@ -103,7 +103,12 @@ async function checkAws(stage: Stage): Promise<Check[]> {
       }
       return paused.length === 0
         ? { result: "ok", detail: `${ids.length} enabled` }
-        : { result: "failed", detail: paused.join(", "), remedy: "credit-lines resume share|verify|revoke" };
+        : {
+            result: "failed",
+            detail: paused.join(", "),
+            remedy:
+              "Who paused it, and why: credit-lines reconcile status. Then: credit-lines resume share|verify|revoke",
+          };
     }),
   );
   const scheduler = new SchedulerClient(clientConfig);

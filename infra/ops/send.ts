@@ -44,7 +44,8 @@ const shareOptions = z.object({
 });
 
 export function addShare(program: Command): void {
-  sending(program.command("share"), "share the line with a WABA")
+  addSendOptions(program.command("share"))
+    .description("share the line with a WABA")
     .argument("<wabaId>")
     .requiredOption("--currency <code>", "the WABA's own")
     .option("--business <id>", "the owner, as a claim: refused when Meta names another")
@@ -73,7 +74,8 @@ export function addShare(program: Command): void {
 const verifyOptions = z.object({ ...common, businessTokenSecret: z.string().optional() });
 
 export function addVerify(program: Command): void {
-  sending(program.command("verify"), "prove at Meta that a shared line funds its WABA")
+  addSendOptions(program.command("verify"))
+    .description("prove at Meta that a shared line funds its WABA")
     .argument("<wabaId>")
     .option("--business-token-secret <name>", "the secret that holds the customer's token")
     .addHelpText("after", examples("verify 120000000000021 --wait"))
@@ -85,19 +87,15 @@ export function addVerify(program: Command): void {
     );
 }
 
-const revokeOptions = z.object({
-  ...common,
-  reason: z.string(),
-  business: z.string().optional(),
-  yesBusinessId: z.string().optional(),
-});
+export const releaseOptions = z.object({ ...common, yesBusinessId: z.string().optional() });
+const revokeOptions = z.object({ ...releaseOptions.shape, reason: z.string(), business: z.string().optional() });
 
 export function addRevoke(program: Command): void {
-  sending(program.command("revoke"), "take the line back from a business: from every WABA of it")
+  addReleaseOptions(program.command("revoke"))
+    .description("take the line back from a business: from every WABA of it")
     .argument("<id>", "of the business, or of one of its WABAs")
     .addOption(new Option("--reason <reason>", "why").choices(revokeReasons).makeOptionMandatory())
     .option("--business <id>", "the owner of a WABA whose owner nobody knows (from Meta's e-mail)")
-    .option("--yes-business-id <id>", "for scripts: the business's id, in place of typing it")
     .addHelpText(
       "after",
       examples(
@@ -108,17 +106,29 @@ export function addRevoke(program: Command): void {
     .addHelpText("after", "\nShows every WABA that will lose its funding, and wants the business's id typed.")
     .action(
       onStage(revokeOptions, async (context, [id = ""], options) => {
-        const { businessId, wabaId, business } = await findRevoked(context, id, options.business);
-        context.out.note(renderLoss(businessId, business, context.stage.now()));
-        await confirmBusiness(businessId, options.yesBusinessId);
-        return send(context, "revoke", { wabaId, businessId, reason: options.reason }, options);
+        return revokeBusiness(context, await findRevoked(context, id, options.business), options);
       }),
     );
 }
 
-function sending(command: Command, description: string): Command {
+/** Shows what will be lost, has the business's id confirmed, and sends the command. */
+export async function revokeBusiness(
+  context: Context,
+  { businessId, wabaId, business }: { businessId: string; wabaId: string | undefined; business: Business | undefined },
+  options: z.output<typeof releaseOptions> & { reason: string },
+): Promise<ExitCode> {
+  context.out.note(renderLoss(businessId, business, context.stage.now()));
+  await confirmBusiness(businessId, options.yesBusinessId);
+  return send(context, "revoke", { wabaId, businessId, reason: options.reason }, options);
+}
+
+export function addReleaseOptions(command: Command): Command {
+  const confirmed = "for scripts: the business's id, in place of typing it";
+  return addSendOptions(command).option("--yes-business-id <id>", confirmed);
+}
+
+function addSendOptions(command: Command): Command {
   return command
-    .description(description)
     .option("--command-id <id>", "instead of a new one: sending the same again is safe")
     .option("--wait [seconds]", `until it has ended (${waitSecondsDefault} s unless given)`);
 }

@@ -9,6 +9,7 @@ import { GetFunctionConfigurationCommand, LambdaClient } from "@aws-sdk/client-l
 import { SQSClient } from "@aws-sdk/client-sqs";
 import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
 import * as z from "zod/mini";
+import { revokeEnvironment } from "../../functions/revoke/environment.ts";
 import { shareEnvironment } from "../../functions/share/environment.ts";
 import { clockOf } from "../../shared/command-deps.ts";
 import type { CommandType } from "../../shared/contracts/commands.ts";
@@ -80,10 +81,13 @@ export async function connect(options: StageOptions): Promise<Stage> {
     const remedy = "Deploy the stage anew, or use the command line of the version that it runs.";
     throw new OpsError("no_output", `The stack ${stackName} has no output ${key}`, remedy, exitCodes.unreachable);
   }
-  const { Environment } = await lambda.send(
-    new GetFunctionConfigurationCommand({ FunctionName: functionName("share") }),
-  );
-  const settings = parseEnvironment(shareEnvironment, Environment?.Variables ?? {});
+  async function environmentOf(own: string): Promise<Record<string, string>> {
+    const FunctionName = functionName(own);
+    const { Environment } = await lambda.send(new GetFunctionConfigurationCommand({ FunctionName }));
+    return Environment?.Variables ?? {};
+  }
+  const settings = parseEnvironment(shareEnvironment, await environmentOf("share"));
+  const removal = parseEnvironment(revokeEnvironment, await environmentOf("revoke"));
   const ownNow = clockOf(settings);
   const dynamo = new DynamoDBClient(clientConfig);
   const sqs = new SQSClient(clientConfig);
@@ -92,7 +96,7 @@ export async function connect(options: StageOptions): Promise<Stage> {
   return {
     name,
     settings,
-    policy: policyOf(settings),
+    policy: policyOf(settings, removal),
     queues: {
       share: { url: output("ShareQueueUrl"), deadLetterUrl: output("ShareDeadLetterQueueUrl") },
       verify: { url: output("VerifyQueueUrl"), deadLetterUrl: output("VerifyDeadLetterQueueUrl") },
@@ -165,8 +169,8 @@ async function readOutputs(client: CloudFormationClient, StackName: string): Pro
   }
 }
 
-/** What decisions rest on, as the share function has it. */
-function policyOf(settings: z.output<typeof shareEnvironment>): Policy {
+/** What decisions rest on, as the functions have it. */
+function policyOf(settings: Stage["settings"], removal: z.output<typeof revokeEnvironment>): Policy {
   return {
     partnerBusinessId: settings.PARTNER_BUSINESS_ID,
     creditLineId: settings.CREDIT_LINE_ID,
@@ -176,6 +180,11 @@ function policyOf(settings: z.output<typeof shareEnvironment>): Policy {
     settleWindowMs: settings.SETTLE_WINDOW_SECONDS * 1000,
     clockSkewMs: settings.CLOCK_SKEW_SECONDS * 1000,
     verifyGraceMs: settings.VERIFY_GRACE_SECONDS.map((seconds) => seconds * 1000),
+    onPartnerRemoved: removal.ON_PARTNER_REMOVED,
+    breaker: {
+      removals: removal.BREAKER_REMOVALS,
+      windowMs: removal.BREAKER_WINDOW_SECONDS * 1000,
+    },
     ...(settings.SYSTEM_USER_ID === undefined ? {} : { systemUserId: settings.SYSTEM_USER_ID }),
   };
 }

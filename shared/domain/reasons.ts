@@ -1,3 +1,5 @@
+import type { HoldReason } from "./business.ts";
+
 /**
  * Why a command did not do what it asked (design.md §3). The class decides what becomes of the message:
  * `invalid` is sent to the dead letter queue by us, `command` is answered and deleted, `setup` is retried and then dead-lettered by SQS.
@@ -21,6 +23,8 @@ export const reasonClasses = {
   not_shared: "command",
   /** Not in design.md either: a person, not Meta, ended the attempt (`credit-lines settle`). */
   given_up: "command",
+  /** Nor this: Meta told of a removal, and goes on showing the WABA as shared with us. */
+  still_shared: "command",
 
   token_dead: "setup",
   permission_denied: "setup",
@@ -63,7 +67,7 @@ export type Explanation = {
 
 const replay = "dlq replay --command {commandId} --yes";
 
-export const explanations: Record<Reason | OpenReason, Explanation> = {
+export const explanations: Record<Reason | OpenReason | HoldReason, Explanation> = {
   invalid_command: {
     words: "The body is no command.",
     remedy: "Its producer mends it and sends it again; the dead letter is of no use any more.",
@@ -125,8 +129,13 @@ export const explanations: Record<Reason | OpenReason, Explanation> = {
     remedy: "If the customer shall be funded: a new command.",
     command: "share {wabaId} --currency CODE",
   },
+  still_shared: {
+    words: "Meta told of a removal, and goes on showing the WABA as shared with us: nothing was taken back.",
+    remedy: "If the line shall be taken back all the same: revoke.",
+    command: "revoke {businessId} --reason operator",
+  },
   not_shared: {
-    words: "The WABA was never shared.",
+    words: "Nothing of ours is shared with the WABA.",
     remedy: "Share it first.",
     command: "share {wabaId} --currency CODE",
   },
@@ -165,6 +174,33 @@ export const explanations: Record<Reason | OpenReason, Explanation> = {
   business_full: {
     words: "The business's item is as large as it may get.",
     remedy: "Its records must be thinned out by the developers; revocations still work.",
+  },
+
+  siblings: {
+    words: "Another WABA of the business is still funded, and a revocation would take the line from it too.",
+    remedy:
+      "See who has left. If the whole business has: release it. Else leave it: it goes on by itself when the last WABA leaves.",
+    command: "explain {businessId} --live",
+  },
+  by_policy: {
+    words: "The stage leaves every removal to a person (onPartnerRemoved: hold).",
+    remedy: "See whether the customer has left; if so, release it.",
+    command: "explain {businessId} --live",
+  },
+  still_visible: {
+    words: "Meta told of a removal, and still shows the WABA as shared with us.",
+    remedy: "See whether the customer has left; if so, release it.",
+    command: "explain {businessId} --live",
+  },
+  cannot_tell: {
+    words: "Meta could not be asked whether the customer has left.",
+    remedy: "It is asked again by itself. If you know that the customer has left: release it.",
+    command: "explain {businessId} --live",
+  },
+  breaker: {
+    words: "Too many customers left within minutes: automatic revocations have stopped.",
+    remedy: "Find out whether they really left. If so, let them all go on; or release single ones.",
+    command: "revocations resume",
   },
 
   share_in_flight: { words: "A share's POST may still land: the end waits until its window is over." },

@@ -23,6 +23,7 @@ import type { CommandDeps } from "../../shared/command-deps.ts";
 import type { RecordedEvent } from "../../shared/domain/events.ts";
 import type { EventBus } from "../../shared/event-bus.ts";
 import { createGraph } from "../../shared/graph/client.ts";
+import { createPortfolio } from "../../shared/graph/portfolio.ts";
 import { checkSystemToken, watchTokenSource } from "../../shared/graph/system-token.ts";
 import { createTokens } from "../../shared/graph/tokens.ts";
 import { createUsageMeter } from "../../shared/graph/usage.ts";
@@ -261,6 +262,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     const deps: CommandDeps = {
       store,
       graph: createGraph(watched),
+      portfolio: createPortfolio(watched),
       quota: createQuota({ store, now, stopAt: stopAt[work], meter, systemToken }),
       queues: queuesOf(process, work),
       events: eventsOf(process),
@@ -274,6 +276,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         clockSkewMs,
         verifyGraceMs: [30_000, 120_000, 600_000, 3_600_000],
         currencies: ["EUR", "USD", "GBP"],
+        onPartnerRemoved: "revoke-unless-siblings",
+        breaker: { removals: 20, windowMs: 600_000 },
         ...history.policy,
       },
       graphTimeoutMs: 8000,
