@@ -8,6 +8,7 @@ import { BlockedError, LaterError, ReusedError, ThrottledError } from "./errors.
 import type { EventBus } from "./event-bus.ts";
 import { countingGraphCalls } from "./graph/call-count.ts";
 import type { Logger } from "./logging.ts";
+import type { Metrics } from "./metrics.ts";
 import type { Hold, Quota } from "./quota.ts";
 import { createQuota, tokenWaitMs } from "./quota.ts";
 import { delayMsMax, firstSentAtOf, type Queues } from "./queues.ts";
@@ -41,6 +42,7 @@ export type QueueHandlerDeps = {
   maxReceiveCount: number;
   /** Without one, commands wait only while the table says so. */
   quota?: Quota;
+  metrics?: Metrics;
 };
 
 export type Flow = {
@@ -91,6 +93,7 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
       return { batchItemFailures: failed.map(({ record }) => ({ itemIdentifier: record.messageId })) };
     } finally {
       clearTimeout(timer);
+      deps.metrics?.flush();
     }
   });
 

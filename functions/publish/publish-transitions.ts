@@ -7,11 +7,13 @@ import type {
 import type { AttributeValue } from "@aws-sdk/client-dynamodb";
 import { unmarshall } from "@aws-sdk/util-dynamodb";
 import type { EventBus } from "../../shared/event-bus.ts";
+import { metricDefinitions } from "../../shared/contracts/metrics.ts";
 import type { Logger } from "../../shared/logging.ts";
+import type { Metrics } from "../../shared/metrics.ts";
 import type { AuditStore } from "../../shared/store/audit-store.ts";
 import { transitionSchema } from "../../shared/store/items.ts";
 
-export type PublishDeps = { events: EventBus; audit: AuditStore; log: Logger; now: () => number };
+export type PublishDeps = { events: EventBus; audit: AuditStore; log: Logger; now: () => number; metrics?: Metrics };
 
 /**
  * The story of a change: what the table's stream tells is announced, then audited. In that order, so that an audit row
@@ -61,6 +63,7 @@ async function publishTransition(record: DynamoDBRecord, deps: PublishDeps): Pro
   await deps.audit.append(transition);
   for (const { detailType, eventId, commandId, wabaId, businessId, reason } of transition.events) {
     deps.log.info("Announced", { detailType, eventId, commandId, wabaId, businessId, reason });
+    deps.metrics?.add(metricDefinitions.outcomes, 1, { outcome: detailType, reason: reason ?? "none" });
   }
 }
 

@@ -15,10 +15,3 @@ export const reconcileEnvironment = z.object({
   /** The ids of the event sources of share, verify and revoke, in this order. */
   COMMAND_SOURCE_IDS: textList,
 });
-
-/** 1 when a run finds commands waiting because the system token is dead, else 0; under the stage's name. */
-export const tokenDeadMetric = { namespace: "CreditLines", name: "SystemTokenDead" } as const;
-
-export function metricServiceOf(stage: string): string {
-  return `credit-lines-${stage}`;
-}

@@ -1,20 +1,21 @@
 import { randomUUID } from "node:crypto";
-import { Metrics, MetricUnit } from "@aws-lambda-powertools/metrics";
 import middy from "@middy/core";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { GetEventSourceMappingCommand, LambdaClient, UpdateEventSourceMappingCommand } from "@aws-sdk/client-lambda";
 import { SQSClient } from "@aws-sdk/client-sqs";
 import * as z from "zod/mini";
 import { buildCallerDeps, clockOf } from "../../shared/command-deps.ts";
+import { metricDefinitions } from "../../shared/contracts/metrics.ts";
 import { parseEnvironment } from "../../shared/environment.ts";
 import { checkSystemToken } from "../../shared/graph/system-token.ts";
 import { createLogger } from "../../shared/logging.ts";
+import { createMetrics } from "../../shared/metrics.ts";
 import { createQueues } from "../../shared/queues.ts";
 import { createDueIndex } from "../../shared/store/due-index.ts";
 import { createPauseStore } from "../../shared/store/pause-store.ts";
 import { createStateStore } from "../../shared/store/state-store.ts";
 import { dueSweep } from "./due-sweep.ts";
-import { metricServiceOf, reconcileEnvironment, tokenDeadMetric } from "./environment.ts";
+import { reconcileEnvironment } from "./environment.ts";
 import { tendTokenBreaker } from "./token-breaker.ts";
 import { wakeStopped } from "./wake-stopped.ts";
 
@@ -23,11 +24,8 @@ const client = new DynamoDBClient();
 const lambda = new LambdaClient();
 const now = clockOf(environment);
 const log = createLogger("reconcile");
-const caller = buildCallerDeps(environment, log, now);
-const metrics = new Metrics({
-  namespace: tokenDeadMetric.namespace,
-  serviceName: metricServiceOf(environment.STAGE),
-});
+const metrics = createMetrics(environment.STAGE);
+const caller = buildCallerDeps(environment, log, metrics, now);
 
 const checkMsMax = 20_000;
 
@@ -44,6 +42,7 @@ const deps = {
     },
   }),
   log,
+  metrics,
   now,
   settleWindowMs: environment.SETTLE_WINDOW_SECONDS * 1000,
   stopAt: { share: environment.SHARES_STOP_AT, verify: environment.VERIFIES_STOP_AT },
@@ -61,8 +60,7 @@ const deps = {
     }
   },
   report(tokenIsDead: boolean) {
-    metrics.addMetric(tokenDeadMetric.name, MetricUnit.Count, tokenIsDead ? 1 : 0);
-    metrics.publishStoredMetrics();
+    metrics.add(metricDefinitions.systemTokenDead, tokenIsDead ? 1 : 0);
   },
 };
 
@@ -72,8 +70,12 @@ const taskSchema = z.object({ task: z.literal("due-sweep") });
 /** Throws what it cannot do: a schedule's failure must be seen in the function's errors. */
 export const handler = middy<unknown, { served: number; items: number }>().handler(async (event: unknown) => {
   taskSchema.parse(event);
-  const isWaiting = await tendTokenBreaker(deps);
-  if (isWaiting) return { served: 0, items: 0 };
-  await wakeStopped(deps);
-  return dueSweep(deps);
+  try {
+    const isWaiting = await tendTokenBreaker(deps);
+    if (isWaiting) return { served: 0, items: 0 };
+    await wakeStopped(deps);
+    return await dueSweep(deps);
+  } finally {
+    metrics.flush();
+  }
 });

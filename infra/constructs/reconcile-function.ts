@@ -1,13 +1,14 @@
 import { Duration } from "aws-cdk-lib";
-import { Metric } from "aws-cdk-lib/aws-cloudwatch";
 import { Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
 import type { Table } from "aws-cdk-lib/aws-dynamodb";
 import { CfnSchedule } from "aws-cdk-lib/aws-scheduler";
 import { Construct } from "constructs";
-import { metricServiceOf, reconcileEnvironment, tokenDeadMetric } from "../../functions/reconcile/environment.ts";
+import { reconcileEnvironment } from "../../functions/reconcile/environment.ts";
+import { metricDefinitions } from "../../shared/contracts/metrics.ts";
 import { alarm } from "./alarm.ts";
 import type { GraphAccess, Stage } from "./credit-lines-function.ts";
 import { addGrant, creditLinesFunction } from "./credit-lines-function.ts";
+import { ownMetric } from "./signals.ts";
 import type { QueueFunction } from "./queue-function.ts";
 
 type ReconcileProps = {
@@ -83,13 +84,7 @@ export function reconcileFunction(
 
   alarm(construct, "TokenDeadAlarm", {
     config,
-    metric: new Metric({
-      namespace: tokenDeadMetric.namespace,
-      metricName: tokenDeadMetric.name,
-      dimensionsMap: { service: metricServiceOf(config.stage) },
-      period,
-      statistic: "Maximum",
-    }),
+    metric: ownMetric(config, metricDefinitions.systemTokenDead, { period }),
     at: 1,
     impact:
       "Meta refuses the system token: every share, verification and revocation waits until its secret holds a token that works.",

@@ -24,6 +24,13 @@ const rows: Row[] = [
     step: steps.due,
   },
 
+  {
+    roles: functions,
+    actions: ["xray:PutTraceSegments", "xray:PutTelemetryRecords"],
+    on: ["*"],
+    unused: "Lambda itself sends the traces; there is no X-Ray on one machine.",
+  },
+
   { roles: ["Share", "Verify"], actions: received, on: ["<ROLEQueue.Arn>"], step: steps.shared },
   { roles: ["Revoke"], actions: received, on: ["<ROLEQueue.Arn>"], step: steps.revoked },
   {

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { metricDefinitions } from "../../../shared/contracts/metrics.ts";
 import { expectWritten } from "../../support/documents.ts";
 import { formsOf, leaksIn } from "../../support/leaks.ts";
 import type { Permission, Statement, TemplateJson, Use } from "../../support/permissions.ts";
@@ -91,6 +92,19 @@ describe("the roles", () => {
   function shorter(resource: string): string {
     return resource.replace("arn:<AWS::Partition>:", "").replace("<AWS::Region>:<AWS::AccountId>:", "");
   }
+});
+
+test("every metric is told in such a run, with the reasons and classes that occurred", () => {
+  const told = [...run.places.logs.matchAll(/\{"_aws":.*\}$/gm)].map(
+    ([line]) => JSON.parse(line) as Record<string, unknown>,
+  );
+  const untold = Object.values(metricDefinitions).filter(({ name }) => !told.some((line) => name in line));
+  expect(untold).toEqual([]);
+  const refused = { service: "credit-lines-local", outcome: "Revoke Refused", reason: "owner_mismatch", Outcomes: 1 };
+  expect(told).toContainEqual(expect.objectContaining(refused));
+  expect(new Set(told.map((line) => line["class"]))).toEqual(
+    new Set([undefined, "ok", "token_dead", "no-answer", "transient"]),
+  );
 });
 
 describe("the secrets", () => {
