@@ -30,7 +30,7 @@ const alarmingEvents: readonly { outcome: DetailType; impact: string; runbook: s
   {
     outcome: "Share Mismatched",
     impact: "A customer whose share Meta accepted is not funded by our line and cannot send messages.",
-    runbook: "share-mismatched",
+    runbook: "finding-unfunded",
   },
   {
     outcome: "Revocation Incomplete",
@@ -89,7 +89,7 @@ export function signals(scope: Construct, config: StageConfig): void {
     at: config.verifyGraceSeconds.reduce((sum, seconds) => sum + seconds, 3600),
     impact:
       "A share has not been proved for more than an hour after its last look was due: its customer may not be funded.",
-    runbook: "share-not-verified",
+    runbook: "verification-age",
   });
   alarm(construct, "OldRevocationAlarm", {
     config,
@@ -104,7 +104,7 @@ export function signals(scope: Construct, config: StageConfig): void {
     metric: ownMetric(config, metricDefinitions.quotaUsed),
     at: config.quota.sharesStopAt * 100,
     impact: "The hour's calls to Meta are nearly used: new customers wait for their share until the hour has moved on.",
-    runbook: "quota-used",
+    runbook: "long-throttle",
   });
   dashboard(construct, config);
   queries(construct, config);
