@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import * as z from "zod";
+import { mayStartNames } from "../functions/reconcile/environment.ts";
 
 /**
  * Everything about a stage that is not code (design.md §9). Nothing here is secret: secrets are named, never held.
@@ -19,6 +20,12 @@ const localTimeoutSeconds = 10;
 export function timeoutSecondsOf(stage: string, name: keyof typeof functionTimeoutSeconds): number {
   return stage === "local" ? localTimeoutSeconds : functionTimeoutSeconds[name];
 }
+
+/** What waits for its verification too long, or was adopted, is spread over the time until the next scan; here, over seconds. */
+export function verificationSpreadSeconds({ stage, estateScanHours }: StageConfig): number {
+  return stage === "local" ? localSpreadSeconds : estateScanHours * 3600;
+}
+const localSpreadSeconds = 5;
 
 const metaBaseUrl = "https://graph.facebook.com";
 
@@ -66,6 +73,7 @@ const stageConfigSchema = z
       .prefault({}),
     dueSweepMinutes: z.int().min(1).max(60).default(5),
     estateScanHours: z.int().min(1).default(24),
+    reconcileMayStart: z.array(z.enum(mayStartNames)).default([...mayStartNames]),
     shrinkLimit: fraction.default(0.05),
     businessTokenSecretPrefix: secretName.endsWith("/", "must end with /").optional(),
     appSecretName: secretName.optional(),

@@ -116,6 +116,8 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
   publishFunction(stack, stage, { state, audit, bus });
   reconcileFunction(stack, stage, {
     state,
+    audit,
+    bus,
     dueIndexName,
     graph,
     commands: { share, verify, revoke },

@@ -136,12 +136,13 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     log.appendKeys({ commandId });
     // What is on the item is certain to be looked at again; only a command of its own needs to be kept.
     turn.onItem = parsed.kind === "continuation";
+    // Before any wait: a command that has waited for three days is recorded when it is given up.
+    if (parsed.kind === "command") turn.request = parsed.request;
     const wait = await hold();
     if (wait !== undefined) throw new LaterError(wait.why, wait.delayMs);
     if (parsed.kind === "continuation") return flow.onContinuation(parsed.continuation, turn);
 
     const { request } = parsed;
-    turn.request = request;
     const known = await store.loadCommand(commandId);
     if (known !== undefined && (known.hash !== request.hash || known.type !== request.type)) throw new ReusedError();
     if (known?.outcome !== undefined) turn.concluded = known;

@@ -25,6 +25,7 @@ import {
   refuse,
   settleRecord,
   settleShare,
+  withoutOwn,
 } from "../../shared/domain/share.ts";
 import { BlockedError, LaterError, ReusedError, ThrottledError } from "../../shared/errors.ts";
 import { storedFailure, type GraphFailure } from "../../shared/graph/errors.ts";
@@ -119,7 +120,12 @@ async function driveShare(
   for (let round = 0; round < roundsMax; round += 1) {
     const decision = decideShare(facts, policy);
     turn.log.debug("Share decided", { decision: decision.kind });
-    if (beginnings.has(decision.kind) && !turn.onItem && (await isAnswered(request, deps))) return;
+    if (beginnings.has(decision.kind) && (await isAnswered(request, deps))) {
+      // Nor may it stay on the item, where others would wait for it.
+      const left = withoutOwn(facts.business, request);
+      if (left !== facts.business) await commit({ business: left, events: [], conclusions: [] });
+      return;
+    }
     let written: Written;
     switch (decision.kind) {
       case "read-waba": {
@@ -202,7 +208,7 @@ async function driveShare(
   }
 }
 
-/** What a message may begin for its WABA. */
+/** What a command may begin for its WABA, unless it was answered before. */
 const beginnings: ReadonlySet<ShareDecision["kind"]> = new Set(["adopt", "attempt", "allocate", "attach", "wait"]);
 
 /**

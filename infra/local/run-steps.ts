@@ -35,7 +35,13 @@ export async function runSteps(
   for (const [index, step] of steps.entries()) {
     options.say(`${index + 1}/${steps.length} ${step.title}`);
     const taken = await take(step, stack, options);
-    faults.push(...judge(taken, await observe(stack), stack));
+    for (let scans = 0; scans < (step.scans ?? 0); scans += 1) {
+      await scan(stack);
+      // What the scan has set going.
+      await take({ title: "", commands: [] }, stack, options);
+    }
+    const observation = await observe(stack);
+    faults.push(...judge(taken, observation, stack), ...judgeFindings(step, observation));
     sent.push(...taken);
   }
   return { sent, faults, observation: await observe(stack) };
@@ -73,7 +79,7 @@ async function take(
   let lastAt = Date.now();
   for (;;) {
     // The schedule's minutes are seconds here.
-    await aws.invoke("reconcile");
+    await aws.invoke("reconcile", { task: "due-sweep" });
     const observation = await observe(stack);
     const open = sent.filter((one) => !hasEnded(one, observation, stack));
     if (open.length === 0 && isQuiet(observation, stack.now())) return sent;
@@ -91,6 +97,32 @@ async function take(
     }
     await pause(500);
   }
+}
+
+const reportSchema = z.object({ state: z.string() });
+
+/** A whole estate scan, once everything that was changed before it is older than the settle window. */
+async function scan({ aws, config }: LocalStack): Promise<void> {
+  await pause(config.settleWindowSeconds * 1000 + 500);
+  for (let task = "estate-scan"; ;) {
+    const result = await aws.invoke("reconcile", { task });
+    if (!result.ok) throw new Error(`The estate scan failed: ${result.error.errorMessage}`);
+    const { state } = reportSchema.parse(result.payload);
+    if (state === "done") return;
+    // Idle: the last one began less than a settle window ago.
+    if (state === "waits") task = "continue-scan";
+    await pause(200);
+  }
+}
+
+function judgeFindings({ findings }: Step, observation: Observation): string[] {
+  if (findings === undefined) return [];
+  const open = observation.findings
+    .filter(({ state }) => state === "open")
+    .map(({ kind, subject }) => `${kind} ${subject}`);
+  const missing = findings.filter((one) => !open.includes(one)).map((one) => `the finding ${one} is not open`);
+  const others = open.filter((one) => !findings.includes(one)).map((one) => `the finding ${one} is open`);
+  return [...missing, ...others];
 }
 
 function pause(ms: number): Promise<void> {

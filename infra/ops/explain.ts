@@ -108,7 +108,7 @@ const historyEntry = z.object({
   note: z.string().optional(),
 });
 
-/** What `explain --json` prints. */
+/** What `explain --json` prints, one a line for each id. */
 export const explainShape = z.object({
   asked: z.object({ id: z.string(), is: z.enum(["waba", "business", "command", "allocation"]) }),
   waits: z.array(z.string()).describe("what makes the whole stage wait"),
@@ -140,7 +140,7 @@ export function addExplain(program: Command): void {
   program
     .command("explain")
     .description("why a customer is funded or not: state, history, evidence, what happens next, what you must do")
-    .argument("<id>", "of a WABA, a business, a command or an allocation")
+    .argument("<ids...>", "of WABAs, businesses, commands or allocations")
     .option("--live", "ask Meta too, and show table, Meta and evidence side by side")
     .addHelpText(
       "after",
@@ -148,19 +148,22 @@ export function addExplain(program: Command): void {
     )
     .addHelpText("after", "\nEnds with 1 when a person must act, or when table and Meta differ.")
     .action(
-      onStage(options, async (context, [id = ""], { live }) => {
-        const subject = await findSubject(context, id);
-        const explained = await explainSubject(context, subject);
-        if (live) explained.live = await compareWithMeta(context, subject);
-        context.out.result(explainShape, explained, (value) => render(value, context.stage.now()));
-        return exitCodeOf(explained);
+      onStage(options, async (context, ids, { live }) => {
+        let exitCode: ExitCode = exitCodes.ok;
+        for (const id of ids) {
+          const subject = await findSubject(context, id);
+          const explained = await explainSubject(context, subject);
+          if (live) explained.live = await compareWithMeta(context, subject);
+          context.out.result(explainShape, explained, (value) => render(value, context.stage.now()));
+          if (needsSomebody(explained)) exitCode = exitCodes.problem;
+        }
+        return exitCode;
       }),
     );
 }
 
-function exitCodeOf({ tasks: open, live }: Explained): ExitCode {
-  const differs = live?.differences.length ?? 0;
-  return open.length > 0 || differs > 0 ? exitCodes.problem : exitCodes.ok;
+function needsSomebody({ tasks: open, live }: Explained): boolean {
+  return open.length > 0 || (live?.differences.length ?? 0) > 0;
 }
 
 async function explainSubject({ stage }: Context, subject: Subject): Promise<Explained> {
@@ -209,15 +212,18 @@ function failureOfReason({ reason, changedAt }: { reason?: string | undefined; c
   return reason === undefined ? undefined : { at: changedAt, reason };
 }
 
+/** @param goesOn it is tried again by itself: then only what a person must mend first is a remedy. */
 function failureOf(
   stored:
     | { at: number; reason: string; code?: number; subcode?: number; fbtraceId?: string; message?: string }
     | undefined,
   ids: Record<string, string | undefined>,
+  goesOn = false,
 ): z.output<typeof failure> | undefined {
   if (stored === undefined) return undefined;
   const { words, remedy } = explain(stored.reason, ids);
-  return { ...stored, at: iso(stored.at), words, remedy };
+  const isMended = goesOn && stored.reason === "meta_unavailable";
+  return { ...stored, at: iso(stored.at), words, remedy: isMended ? undefined : remedy };
 }
 
 function businessOf({ businessId, name, epoch, version, revocation, held, records }: Business): Explained["business"] {
@@ -284,7 +290,7 @@ function wabaOf(wabaId: string, one: Waba, of: Business | undefined): z.output<t
         : { ...evidence, checkedAt: iso(evidence.checkedAt), verifiedAt: isoIf(evidence.verifiedAt) },
     pendingUntil: "pendingUntil" in one ? isoIf(one.pendingUntil) : undefined,
     removedAt: isoIf(one.removedAt),
-    lastFailure: failureOf(one.lastFailure, { wabaId, businessId: of?.businessId, commandId: request.commandId }),
+    lastFailure: failureOf(one.lastFailure, { wabaId, businessId: of?.businessId }, one.due !== undefined),
   };
 }
 

@@ -2,6 +2,7 @@ import { writeFileSync } from "node:fs";
 import { type Command, Option } from "commander";
 import * as z from "zod";
 import { examples, onStage } from "./command.ts";
+import { toCsv } from "./csv.ts";
 import { ago, table } from "./output.ts";
 import { eachBusiness } from "./table.ts";
 
@@ -70,7 +71,7 @@ export function addList(program: Command): void {
         reading.done();
         rows.sort((one, other) => one.wabaId.localeCompare(other.wabaId));
         if (options.export !== undefined) {
-          writeFileSync(options.export, toCsv(rows));
+          writeFileSync(options.export, toCsv(Object.keys(row.shape), rows));
           out.note(`${rows.length} WABAs written to ${options.export}`);
         }
         out.result(listShape, rows, (found) => render(found, stage.now()));
@@ -96,21 +97,6 @@ function render(rows: readonly Row[], now: number): string {
     "last failure": one.lastFailure,
   }));
   return `${table(lines)}\n${rows.length} WABAs`;
-}
-
-function toCsv(rows: readonly Row[]): string {
-  const names = Object.keys(row.shape);
-  const lines = rows.map((one) => {
-    const cells: Record<string, string | undefined> = one;
-    return names.map((name) => csvCell(cells[name])).join(",");
-  });
-  return [names.join(","), ...lines, ""].join("\r\n");
-}
-
-function csvCell(value = ""): string {
-  // A name that begins like a formula would be one to a spreadsheet.
-  const inert = /^[=+@\t-]/.test(value) ? `'${value}` : value;
-  return /^[\w.:-]*$/.test(inert) ? inert : `"${inert.replaceAll('"', '""')}"`;
 }
 
 function iso(at: number): string {

@@ -124,7 +124,8 @@ function wabaTasks(business: Business, wabaId: string, waba: Waba): Task[] {
       { ...taskOf(reason, { wabaId, businessId: business.businessId, commandId: waba.request.commandId }), wabaId },
     ];
   }
-  if (isShared(waba) && waba.lastFailure !== undefined) {
+  // What Meta could not answer is asked again by itself.
+  if (isShared(waba) && waba.lastFailure !== undefined && waba.lastFailure.reason !== "meta_unavailable") {
     const { reason } = waba.lastFailure;
     return [{ ...taskOf(reason, { wabaId, businessId: business.businessId }, "It cannot be verified: "), wabaId }];
   }

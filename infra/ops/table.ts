@@ -50,3 +50,16 @@ export async function readAudit(stage: Stage, pk: string): Promise<AuditRow[]> {
   }
   return rows;
 }
+
+/** Every change that was recorded before `until` (ms), in no order. Costs a scan of the table. */
+export async function* eachAuditRow(stage: Stage, until: number): AsyncGenerator<AuditRow> {
+  const pages = paginateScan(
+    { client: stage.dynamo },
+    {
+      TableName: stage.tables.audit,
+      FilterExpression: "changedAt < :until AND pk <> :poison",
+      ExpressionAttributeValues: marshall({ ":until": until, ":poison": "POISON" }),
+    },
+  );
+  for await (const page of pages) for (const item of page.Items ?? []) yield auditRowSchema.parse(unmarshall(item));
+}

@@ -22,6 +22,14 @@ export const metricDefinitions = {
   oldestRevocation: { name: "OldestRevocation", unit: "Seconds", by: [] },
   /** 1 when a run finds commands waiting because the system token is dead, else 0. */
   systemTokenDead: { name: "SystemTokenDead", unit: "None", by: [] },
+  /** Told each time the scan is looked after. Hours since the last scan that came to its end began. */
+  estateScanAge: { name: "EstateScanAge", unit: "None", by: [] },
+  /** Hours since the WABA was verified that has waited longest, as that scan saw it. */
+  oldestVerificationAge: { name: "OldestVerificationAge", unit: "None", by: [] },
+  /** 1 when that scan had a list it could not rely on, else 0. */
+  estateScanCannotTell: { name: "EstateScanCannotTell", unit: "None", by: [] },
+  /** Changes that only that scan announced. */
+  announcedLate: { name: "AnnouncedLate", unit: "None", by: [] },
 } as const satisfies Record<string, MetricDefinition>;
 
 /** The dimension under which all of a stage's metrics stand. */

@@ -171,6 +171,8 @@ export type AllocationRecord = {
   absentLooks?: number;
   /** E6 names another business: never touched (R3). */
   foreign?: true;
+  /** What it pays by, as the list showed it from which a scan adopted it. */
+  credentialId?: string;
 };
 
 export type Waiting = { request: ShareRequest; due: Due };

@@ -574,7 +574,7 @@ function isOvertaken(waba: Waba): waba is Waba & { due: NonNullable<Waba["due"]>
 }
 
 /** The item without what it held for this very command: its place among the waiting, and the due time of an entry it has left. */
-function withoutOwn(business: Business, request: ShareRequest | VerifyRequest): Business {
+export function withoutOwn(business: Business, request: ShareRequest | VerifyRequest): Business {
   const { wabaId } = request;
   const parked = business.waiting[wabaId];
   const unparked =

@@ -96,7 +96,12 @@ export type GraphFailure = Failure & { class: GraphErrorClass };
 /** Meta repeats a malformed token in its message: what was sent, and whatever looks like a token, is taken out. */
 function withoutSecrets(message: string, secrets: readonly string[]): string {
   const redacted = secrets.reduce((text, secret) => text.replaceAll(secret, "[token]"), message);
-  return redacted.replaceAll(/EAA[A-Za-z0-9]{8,}/g, "[token]");
+  return withoutTokens(redacted);
+}
+
+/** The text without what looks like one of Meta's tokens. */
+export function withoutTokens(text: string): string {
+  return text.replaceAll(/EAA[A-Za-z0-9]{8,}/g, "[token]");
 }
 
 /**

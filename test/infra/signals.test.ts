@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { metricDefinitions } from "../../shared/contracts/metrics.ts";
 import { detailTypes } from "../../shared/domain/events.ts";
@@ -22,6 +23,13 @@ describe("alarms over the functions' own metrics", () => {
       expect(definition?.by.slice(0, names.length), MetricName).toEqual(names);
       expect(Dimensions).toContainEqual({ Name: "service", Value: "credit-lines-prod" });
     }
+  });
+
+  test("and all others name a runbook that exists", () => {
+    const names = propertiesOf("AWS::CloudWatch::Alarm").map(
+      ({ AlarmDescription }) => /Runbook: (.*)$/.exec(AlarmDescription)?.[1] ?? "none",
+    );
+    expect(names.filter((name) => !existsSync(name))).toEqual([]);
   });
 
   test.each(["Share In Doubt", "Share Mismatched", "Revocation Incomplete", "Revocations Stopped", "Drift Found"])(

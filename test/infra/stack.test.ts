@@ -261,7 +261,12 @@ describe("permissions", () => {
       [
         ...log("Reconcile"),
         ...state,
+        "dynamodb:BatchGetItem <State.Arn>",
+        "dynamodb:Scan <State.Arn>",
         "dynamodb:Query <State.Arn>/index/DueIndex",
+        "dynamodb:BatchGetItem <Audit.Arn>",
+        "dynamodb:PutItem <Audit.Arn>",
+        announce,
         "sqs:SendMessage <ShareQueue.Arn>",
         "sqs:SendMessage <VerifyQueue.Arn>",
         "sqs:SendMessage <RevokeQueue.Arn>",
@@ -357,11 +362,15 @@ describe("event sources", () => {
     });
   });
 
-  test("the due sweep runs every few minutes, at the minute", () => {
+  test.each([
+    ["the due sweep runs every few minutes", "rate(5 minutes)", "due-sweep"],
+    ["an estate scan begins every day", "rate(24 hours)", "estate-scan"],
+    ["a scan under way goes on every few minutes", "rate(5 minutes)", "continue-scan"],
+  ])("%s, at the minute", (_what, ScheduleExpression, task) => {
     template.hasResourceProperties("AWS::Scheduler::Schedule", {
-      ScheduleExpression: "rate(5 minutes)",
+      ScheduleExpression,
       FlexibleTimeWindow: { Mode: "OFF" },
-      Target: Match.objectLike({ Input: `{"task":"due-sweep"}` }),
+      Target: Match.objectLike({ Input: JSON.stringify({ task }) }),
     });
   });
 });
@@ -447,7 +456,7 @@ describe("alarms", () => {
   const alarms = propertiesOf("AWS::CloudWatch::Alarm");
 
   test("tell in a sentence who is hurt, and wake the configured topics", () => {
-    expect(alarms).toHaveLength(3 * 4 + 4 + 3 + 9);
+    expect(alarms).toHaveLength(3 * 4 + 4 + 7 + 9);
     for (const alarm of alarms) {
       expect(alarm.AlarmDescription).toMatch(/^[A-Z].{40,}\. Runbook: infra\/ops\/runbooks\/[a-z-]+\.md$/);
       expect(alarm.AlarmActions).toEqual([topic]);

@@ -11,7 +11,7 @@ import type { History, Send } from "./history.ts";
 import { clockSkewMs, settleWindowMs } from "./history.ts";
 import type { MemoryTable, TableChange } from "./memory-store.ts";
 import { functionMs, type SentChange } from "./meta-transport.ts";
-import type { Message } from "./room.ts";
+import type { Message } from "./queue-model.ts";
 
 export type Violation = { invariant: string; message: string };
 

@@ -2,8 +2,9 @@ import type { Business, Conclusion, Request } from "../../shared/domain/business
 import { dueAt } from "../../shared/domain/business.ts";
 import type { EventDraft, RecordedEvent } from "../../shared/domain/events.ts";
 import type { DueIndex, DueItem } from "../../shared/store/due-index.ts";
+import type { Finding } from "../../shared/domain/findings.ts";
+import type { Breaker, CommandRecord, Pointer, Reading, Scan } from "../../shared/store/items.ts";
 import type { LimitStore, Removals } from "../../shared/store/limit-store.ts";
-import type { Breaker, CommandRecord, Pointer, Reading } from "../../shared/store/items.ts";
 import { keys } from "../../shared/store/items.ts";
 import type { StateStore, Written } from "../../shared/store/state-store.ts";
 
@@ -18,6 +19,10 @@ export type Item = {
   command?: CommandRecord;
   quota?: { blockedUntil?: number; used?: number; readAt?: number };
   breaker?: Breaker;
+  finding?: Finding;
+  scan?: Scan;
+  /** The ids that a list named to a scan. */
+  seen?: readonly string[];
   removals?: Removals;
   /** What `publish` reads of it; absent from items that announce nothing. */
   transition?: { id: string; version: number; changedAt: number; events: RecordedEvent[] };

@@ -75,6 +75,8 @@ export function createMetaTransport(engine: Engine, history: History, process: P
     const odd = invocation.random.next();
 
     let isSettled = false;
+    /** Past the check of the deadline: from here on bytes may have left. */
+    let isOnItsWay = !isChange;
     function settle(answer: GraphAnswer): void {
       if (isSettled) return;
       isSettled = true;
@@ -82,7 +84,7 @@ export function createMetaTransport(engine: Engine, history: History, process: P
       resolve(answer);
     }
     function abort(): void {
-      settle({ kind: "no-answer", message: "aborted" });
+      settle({ kind: isOnItsWay ? "no-answer" : "not-sent", message: "aborted" });
     }
     signal.addEventListener("abort", abort, { once: true });
 
@@ -95,12 +97,13 @@ export function createMetaTransport(engine: Engine, history: History, process: P
 
     function connect(): void {
       if (isSettled) return;
-      if (!isChange) return leave();
+      if (!isChange) return signal.aborted ? abort() : leave();
       if (kind === "not-sent") return settle({ kind: "not-sent", message: "no connection" });
       // As the product does it: in the same tick that writes.
       if (engine.now() >= sendDeadline || signal.aborted) {
         return settle({ kind: "not-sent", message: "the send deadline had passed" });
       }
+      isOnItsWay = true;
       if (kind !== "freeze-sent") return leave();
       // Between that check and the wire: A1 says how long at most.
       const lastAt = sendDeadline + functionMs - 1;

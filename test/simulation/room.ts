@@ -29,7 +29,6 @@ import { createTokens } from "../../shared/graph/tokens.ts";
 import { createUsageMeter } from "../../shared/graph/usage.ts";
 import type { Logger } from "../../shared/logging.ts";
 import { queueHandler } from "../../shared/queue-handler.ts";
-import { delayMsMax, type Queues } from "../../shared/queues.ts";
 import { createQuota } from "../../shared/quota.ts";
 import type { AuditStore } from "../../shared/store/audit-store.ts";
 import type { StateStore } from "../../shared/store/state-store.ts";
@@ -40,29 +39,11 @@ import { clockSkewMs, creditLineId, partnerBusinessId, secretPrefix, settleWindo
 import type { Judge } from "./judge.ts";
 import { createMemoryDueIndex, createMemoryStore, createMemoryTable, type TableChange } from "./memory-store.ts";
 import { createMetaTransport, type MetaWires } from "./meta-transport.ts";
-import { randomOf } from "./random.ts";
-
-export type Message = {
-  /** Where it comes from: the same in every run of the history. */
-  key: string;
-  work: Work;
-  body: string;
-  attributes: SQSRecord["messageAttributes"];
-  sentAt: number;
-  receiveCount: number;
-  /** Raised by each receive: only the latest one makes the message visible again. */
-  receipt: number;
-  place: "queue" | "dead letters" | "gone";
-  /** Of a dead letter that we put there. */
-  reason?: string;
-};
+import { createQueueModel, maxReceiveCount, recordOf, type Message } from "./queue-model.ts";
 
 const timeoutMs = { share: 30_000, verify: 60_000, revoke: 60_000, publish: 60_000, reconcile: 60_000 } as const;
-const batchSize = { share: 1, verify: 10, revoke: 1 } as const;
 const concurrencyMax = 5;
-const maxReceiveCount = 5;
 const sweepEveryMs = 5 * 60_000;
-const slowAfterMs = 4 * 3_600_000;
 const works = ["share", "verify", "revoke"] as const;
 const flows = { share: shareFlow, verify: verifyFlow, revoke: revokeFlow } as const;
 const stopAt = { share: 0.8, verify: 0.9, revoke: undefined } as const;
@@ -99,17 +80,14 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   const meta = createMeta(history);
   const secrets = new Map<string, string>([["system", tokenOf("system", 0)]]);
   for (const { secret } of history.customers) secrets.set(secret, tokenOf(secret, 0));
-  const messages: Message[] = [];
   const bus: RecordedEvent[] = [];
   const audit = new Set<string>();
   const logged: unknown[] = [];
   const table = createMemoryTable(onTableChange);
   const dueIndex = createMemoryDueIndex(table);
   const wires: MetaWires = { model: meta, throttledUntil: 0, onSent: judge.onSent, onReceived: judge.onReceived };
-  const ready: Record<Work, Message[]> = { share: [], verify: [], revoke: [] };
   const idle: Record<Work, CommandProcess[]> = { share: [], verify: [], revoke: [] };
   const running: Record<Work, number> = { share: 0, verify: 0, revoke: 0 };
-  const lineage = new Map<string, number>();
   let writing: Invocation | undefined;
   let feeding = true;
 
@@ -149,97 +127,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
 
   // --- queues
 
-  function put(work: Work, key: string, body: string, delayMs: number, attributes: Message["attributes"] = {}): void {
-    const count = (lineage.get(key) ?? 0) + 1;
-    lineage.set(key, count);
-    const name = count === 1 ? key : `${key}~${count}`;
-    const message: Message = {
-      key: name,
-      work,
-      body,
-      attributes,
-      sentAt: now(),
-      receiveCount: 0,
-      receipt: 0,
-      place: "queue",
-    };
-    messages.push(message);
-    const random = randomOf(`${history.seed} message ${name}`);
-    const delayed = Math.ceil(Math.min(Math.max(delayMs, 0), delayMsMax) / 1000) * 1000;
-    // No order is promised: most come at once, some overtake others by minutes.
-    // In a history of weeks, what still waits for a person is slow to come: each of its turns would be like the one before.
-    const lateMs = now() > history.quietAt + slowAfterMs && work !== "revoke" && count > 1 ? 3_600_000 : 0;
-    const jitterMs = lateMs + (random.chance(0.1) ? random.span(1000, 120_000) : random.whole(1, 400));
-    show(message, now() + delayed + jitterMs);
-    // Delivered twice, though nothing went wrong.
-    if (now() < history.quietAt && random.chance((count === 1 ? 0.04 : 0.002) * history.faultRate)) {
-      const again = now() + delayed + jitterMs + random.span(1, 20_000);
-      engine.at(again, () => {
-        if (message.place === "dead letters") return;
-        engine.say(message.key, "is delivered once more");
-        ready[work].push(message);
-        feed(work);
-      });
-    }
-  }
-
-  function show(message: Message, at: number): void {
-    const { receipt, work } = message;
-    engine.at(at, () => {
-      if (message.place !== "queue" || message.receipt !== receipt) return;
-      ready[work].push(message);
-      // Verifications are gathered for a moment, so that batches have more than one.
-      if (batchSize[work] === 1) feed(work);
-      else engine.at(now() + 250, () => feed(work));
-    });
-  }
-
-  function queuesOf(process: Process, own: Work | undefined): Queues {
-    function send(boundary: string, effect: () => void, rate = probability[boundary] ?? 0.01): Promise<void> {
-      return step(process, boundary, writeFaults, rate, effect);
-    }
-    return {
-      copy: (record, firstSentAt, delayMs) => {
-        // What is doubled in a long wait doubles again at every turn: there one must be as seldom as it is.
-        const turns = Number(record.messageId.split("~")[1] ?? 1);
-        function effect(): void {
-          const firstSent = {
-            stringValue: String(firstSentAt),
-            dataType: "Number" as const,
-            binaryListValues: [],
-            stringListValues: [],
-          };
-          if (own === undefined) throw new Error("No queue of its own");
-          put(own, `${rootOf(record.messageId)}+`, record.body, delayMs, {
-            ...record.messageAttributes,
-            firstSentAt: firstSent,
-          });
-        }
-        return send("copy", effect, turns > 3 ? 0.0003 : 0.04);
-      },
-      deadLetter: (record, reason) =>
-        send("deadLetter", () => {
-          if (own === undefined) throw new Error("No queue of its own");
-          messages.push({
-            key: `${rootOf(record.messageId)}!`,
-            work: own,
-            body: record.body,
-            attributes: record.messageAttributes,
-            sentAt: now(),
-            receiveCount: 0,
-            receipt: 0,
-            place: "dead letters",
-            reason,
-          });
-        }),
-      wake: (continuation, delayMs) =>
-        send("wake", () => {
-          const { work, businessId = "", wabaId = "", commandId, looks } = continuation;
-          const key = `look:${work}:${wabaId === "" ? businessId : wabaId}:${commandId}:${looks}`;
-          put(work, key, JSON.stringify(continuation), delayMs);
-        }),
-    };
-  }
+  const queues = createQueueModel(history, engine, { feed, probability });
+  const { messages, put } = queues;
 
   // --- functions
 
@@ -264,7 +153,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       graph: createGraph(watched),
       portfolio: createPortfolio(watched),
       quota: createQuota({ store, now, stopAt: stopAt[work], meter, systemToken }),
-      queues: queuesOf(process, work),
+      queues: queues.portOf(process, work),
       events: eventsOf(process),
       log: logOf(process),
       now,
@@ -335,18 +224,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   }
 
   function feed(work: Work): void {
-    while (feeding && running[work] < concurrencyMax && ready[work].length > 0) {
-      const batch: Message[] = [];
-      while (batch.length < batchSize[work] && ready[work].length > 0) {
-        const message = ready[work].shift();
-        if (message === undefined || message.place === "dead letters" || batch.includes(message)) continue;
-        if (message.receiveCount >= maxReceiveCount && message.place === "queue") {
-          message.place = "dead letters";
-          engine.say(message.key, "goes to the dead letters");
-          continue;
-        }
-        batch.push(message);
-      }
+    while (feeding && running[work] < concurrencyMax && queues.isReady(work)) {
+      const batch = queues.take(work);
       if (batch.length > 0) start(work, batch);
     }
   }
@@ -355,10 +234,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     running[work] += 1;
     const process = idle[work].pop() ?? createCommandProcess(work);
     const receipts = batch.map((message) => {
-      message.receiveCount += 1;
-      message.receipt += 1;
       // It comes back by itself unless it is deleted: six times the function's time-out later.
-      show(message, now() + 6 * timeoutMs[work]);
+      queues.receive(message, 6 * timeoutMs[work]);
       return message.receipt;
     });
     const endsAt = now() + timeoutMs[work];
@@ -503,7 +380,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       await dueSweep({
         store,
         dueIndex,
-        queues: queuesOf(process, undefined),
+        queues: queues.portOf(process, undefined),
         log,
         now,
         settleWindowMs,
@@ -604,29 +481,6 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   for (const afterMs of [1_800_000, 9_000_000]) engine.at(history.quietAt + afterMs, () => redrive(false));
 
   return { table, meta, messages, bus, audit, logged, secrets, stream, isPublished: () => published === stream.length };
-
-  function recordOf(message: Message): SQSRecord {
-    return {
-      messageId: message.key,
-      receiptHandle: message.key,
-      body: message.body,
-      attributes: {
-        ApproximateReceiveCount: String(message.receiveCount),
-        SentTimestamp: String(message.sentAt),
-        SenderId: "producer",
-        ApproximateFirstReceiveTimestamp: String(message.sentAt),
-      },
-      messageAttributes: message.attributes,
-      md5OfBody: "",
-      eventSource: "aws:sqs",
-      eventSourceARN: "arn:aws:sqs:us-east-1:000000000000:commands",
-      awsRegion: "us-east-1",
-    };
-  }
-}
-
-function rootOf(key: string): string {
-  return key.replace(/[+~!].*$/, "");
 }
 
 function tokenOf(secret: string, generation: number): string {

@@ -173,9 +173,19 @@ export function isKnown(allocation: Allocation, reader: Reader, now: number): bo
 }
 
 /** Every attachment the WABA ever had, oldest first. */
-export function attachmentsOf(model: MetaModel, wabaId: string): Attachment[] {
-  return model.attachments.filter((attachment) => attachment.wabaId === wabaId);
+export function attachmentsOf({ attachments }: MetaModel, wabaId: string): Attachment[] {
+  // Attachments are only ever added: what was indexed stays so, and a list of all WABAs stays quick.
+  const index = attachmentIndexes.get(attachments) ?? { indexed: 0, byWaba: new Map<string, Attachment[]>() };
+  attachmentIndexes.set(attachments, index);
+  for (; index.indexed < attachments.length; index.indexed += 1) {
+    const attachment = attachments[index.indexed];
+    if (attachment === undefined) continue;
+    index.byWaba.set(attachment.wabaId, [...(index.byWaba.get(attachment.wabaId) ?? []), attachment]);
+  }
+  return index.byWaba.get(wabaId) ?? [];
 }
+
+const attachmentIndexes = new WeakMap<Attachment[], { indexed: number; byWaba: Map<string, Attachment[]> }>();
 
 function isOpen(span: Span, reader: Reader, now: number): boolean {
   return span.from[reader] <= now && (span.to === undefined || now < span.to[reader]);

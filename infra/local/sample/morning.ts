@@ -14,6 +14,10 @@ export type Step = {
   /** Waits first. A re-share must be newer than the revocation by more than the clocks' skew (T1). */
   pauseMs?: number;
   commands: readonly SampleCommand[];
+  /** Estate scans once the commands have ended. */
+  scans?: number;
+  /** The findings that are open when the step is over, by kind and subject. */
+  findings?: readonly string[];
 };
 
 export type SampleCommand = {
@@ -34,7 +38,7 @@ export type Expected = {
 
 type Fields = Record<string, unknown>;
 
-function share(customer: number, expected: Expected, fields: Fields = {}): SampleCommand {
+export function share(customer: number, expected: Expected, fields: Fields = {}): SampleCommand {
   const body = {
     type: "share",
     commandId: `share-${customer}`,
@@ -45,12 +49,12 @@ function share(customer: number, expected: Expected, fields: Fields = {}): Sampl
   return { queue: "share", body, expected };
 }
 
-function revoke(customer: number, fields: Fields): SampleCommand {
+export function revoke(customer: number, fields: Fields): SampleCommand {
   const body = { type: "revoke", commandId: `revoke-${customer}`, ...fields };
   return { queue: "revoke", body, expected: { outcome: "done", status: "revoked" } };
 }
 
-const verified = { outcome: "done", status: "verified" } as const;
+export const verified = { outcome: "done", status: "verified" } as const;
 
 export const morning: readonly Step[] = [
   {

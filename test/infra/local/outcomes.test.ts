@@ -528,7 +528,7 @@ describe("The outcome table, sent through the queues,", () => {
   async function swept(assertion: () => void): Promise<void> {
     await vi.waitFor(
       async () => {
-        await stack.aws.invoke("reconcile");
+        await stack.aws.invoke("reconcile", { task: "due-sweep" });
         assertion();
       },
       { timeout: 100_000, interval: 500 },

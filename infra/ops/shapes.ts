@@ -1,0 +1,26 @@
+import type * as z from "zod";
+import { ranShape, reconcileShape, sourceShape } from "./control.ts";
+import { explainShape } from "./explain.ts";
+import { heldShape, resumedShape } from "./held.ts";
+import { listShape } from "./list.ts";
+import { preflightShape } from "./preflight.ts";
+import { reportShape } from "./report.ts";
+import { sentShape } from "./send.ts";
+import { settleShape } from "./settle.ts";
+import { tailShape } from "./tail.ts";
+
+/** What every command prints with `--json`: the README is written from these. */
+export const shapes: Readonly<Record<string, z.ZodType>> = {
+  explain: explainShape,
+  list: listShape,
+  "share, verify, revoke, held release": sentShape,
+  settle: settleShape,
+  preflight: preflightShape,
+  "pause, resume": sourceShape,
+  "reconcile run": ranShape,
+  "reconcile status": reconcileShape,
+  "held list": heldShape,
+  "revocations resume": resumedShape,
+  tail: tailShape,
+  report: reportShape,
+};
