@@ -22,5 +22,5 @@ const deps = {
 };
 
 export const handler = middy<DynamoDBStreamEvent, DynamoDBBatchResponse>().handler((event: DynamoDBStreamEvent) =>
-  publishTransitions(event, deps).finally(metrics.flush),
+  publishTransitions(event, deps).finally(() => metrics.flush()),
 );

@@ -52,10 +52,10 @@ const rows: Row[] = [
 
   { roles: ["Share", "Verify"], actions: ["secretsmanager:GetSecretValue"], on: systemToken, step: steps.shared },
   { roles: ["Revoke"], actions: ["secretsmanager:GetSecretValue"], on: systemToken, step: steps.revoked },
-  { roles: ["Reconcile"], actions: ["secretsmanager:GetSecretValue"], on: systemToken, step: steps.tokenDead },
+  { roles: ["Reconcile"], actions: ["secretsmanager:GetSecretValue"], on: systemToken, step: steps.scanned },
   { roles: ["Share", "Verify"], actions: ["secretsmanager:GetSecretValue"], on: appSecret, step: steps.shared },
   { roles: ["Revoke"], actions: ["secretsmanager:GetSecretValue"], on: appSecret, step: steps.revoked },
-  { roles: ["Reconcile"], actions: ["secretsmanager:GetSecretValue"], on: appSecret, step: steps.tokenDead },
+  { roles: ["Reconcile"], actions: ["secretsmanager:GetSecretValue"], on: appSecret, step: steps.scanned },
   {
     roles: ["Share", "Verify"],
     actions: ["secretsmanager:GetSecretValue"],
@@ -114,11 +114,20 @@ const rows: Row[] = [
     ),
     step: steps.tokenDead,
   },
+  { roles: ["Reconcile"], actions: ["dynamodb:Scan"], on: state, step: steps.scanned },
+  {
+    roles: ["Reconcile"],
+    actions: ["dynamodb:BatchGetItem"],
+    on: ["<State.Arn>", "<Audit.Arn>"],
+    step: steps.scanned,
+  },
+  { roles: ["Reconcile"], actions: ["dynamodb:PutItem"], on: ["<Audit.Arn>"], step: steps.scanned },
+  { roles: ["Reconcile"], actions: ["events:PutEvents"], on: ["<EventBus.Arn>"], step: steps.scanned },
   {
     roles: ["ReconcileSchedule"],
     actions: ["lambda:InvokeFunction"],
     on: ["<ReconcileFunction.Arn>"],
-    step: steps.due,
+    step: steps.scanned,
   },
 ];
 

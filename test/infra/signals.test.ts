@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import type { Template } from "aws-cdk-lib/assertions";
 import { describe, expect, test } from "vitest";
 import { metricDefinitions } from "../../shared/contracts/metrics.ts";
 import { detailTypes } from "../../shared/domain/events.ts";
@@ -6,8 +7,10 @@ import { deployedStage, flatten, templateOf } from "./stages.ts";
 
 const template = templateOf(deployedStage({ alarmTopicArns: ["arn:aws:sns:eu-west-1:111111111111:alarms"] }));
 
-function propertiesOf(type: string): Record<string, any>[] {
-  return Object.values(template.findResources(type)).map(({ Properties }) => Properties);
+type Properties = ReturnType<Template["findResources"]>[string];
+
+function propertiesOf(type: string): Properties[] {
+  return Object.values(template.findResources(type)).map(({ Properties }) => Properties ?? {});
 }
 
 describe("alarms over the functions' own metrics", () => {
@@ -88,7 +91,7 @@ describe("the dashboard", () => {
 test("saved queries look through the logs of all functions", () => {
   const groups = Object.keys(template.findResources("AWS::Logs::LogGroup"));
   const saved = propertiesOf("AWS::Logs::QueryDefinition");
-  expect(saved.map(({ Name }) => Name).toSorted()).toEqual(
+  expect(saved.map(({ Name }) => String(Name)).toSorted()).toEqual(
     [
       "what Meta refused",
       "what became of a command",

@@ -73,7 +73,8 @@ export function asked(
   resources: LocalAws["resources"],
 ): Permission[] {
   const input = JSON.parse(call.body === "" ? "{}" : call.body);
-  function known(type: string, value: string): string | undefined {
+  function known(type: string, value: string | undefined): string | undefined {
+    if (value === undefined) return undefined;
     const found = Object.entries(resources).find(
       ([, one]) => one.type === type && [one.name, one.ref, one.arn, one.url].includes(value),
     );
@@ -105,6 +106,10 @@ export function asked(
             return { role, action: `dynamodb:${action}`, resource: table(part) };
           }),
         );
+      }
+      // Of several tables at once: BatchGetItem, BatchWriteItem.
+      if (input.RequestItems !== undefined) {
+        return on(...Object.keys(input.RequestItems).map((TableName) => table({ TableName })));
       }
       return on(table(input));
     case "dynamodbstreams": {
