@@ -87,7 +87,9 @@ export function recordProof(
     return { kind: "write", change: become("verified", known, waba, evidence, request) };
   }
 
-  const switchesAt = waba.pendingUntil ?? (waba.request.partnerSwitch ? startOfNextMonth(now) : undefined);
+  // What was proven once has its switch behind it: unequal now, it has lost its funding.
+  const isSwitching = waba.request.partnerSwitch && waba.evidence?.verifiedAt === undefined;
+  const switchesAt = waba.pendingUntil ?? (isSwitching ? startOfNextMonth(now) : undefined);
   if (waba.status === "pending" && switchesAt !== undefined && now < switchesAt) {
     return {
       kind: "write",

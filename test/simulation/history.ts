@@ -156,7 +156,7 @@ function drawSends(
   breach: Breach | undefined,
 ): { sends: Send[]; endAt: number } {
   const sends: Send[] = [];
-  const count = random.whole(18, 30);
+  const count = random.whole(22, 30);
   let at = startAt;
   let focus = random.pick(customers);
   for (let number = 1; number <= count; number += 1) {

@@ -2,8 +2,9 @@ import type { Change as MetaChange, MetaModel } from "../../infra/local/meta/met
 import { attachmentsOf, isLive } from "../../infra/local/meta/meta-model.ts";
 import { type ParsedBody, parseBody } from "../../shared/contracts/commands.ts";
 import type { Business, Intent, ShareRequest, Waba } from "../../shared/domain/business.ts";
-import { dueEntries, isHeld, isSharing } from "../../shared/domain/business.ts";
+import { dueEntries, isHeld, isSharing, transitions } from "../../shared/domain/business.ts";
 import type { RecordedEvent } from "../../shared/domain/events.ts";
+import type { CommandRecord } from "../../shared/store/items.ts";
 import { businessSchema, commandSchema, eventSchema, keys, pointerSchema } from "../../shared/store/items.ts";
 import type { Coverage } from "./coverage.ts";
 import type { Engine, Invocation, MetaRead } from "./engine.ts";
@@ -91,7 +92,10 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
 
   function onWrite(change: TableChange, invocation: Invocation | undefined): void {
     const { before, after } = change;
-    if (after.command !== undefined) judgeRefusal(change);
+    if (after.command !== undefined) {
+      judgeRefusal(change);
+      judgeRefusedRevoke(after.command);
+    }
     const { business } = after;
     if (business === undefined) return;
     const old = before?.business;
@@ -105,6 +109,9 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       if (known?.status !== waba.status) {
         const step = `${known?.status ?? "none"} → ${waba.status}`;
         coverage.transitions[step] = (coverage.transitions[step] ?? 0) + 1;
+        const allowed: readonly string[] = transitions[known?.status ?? "none"];
+        if (!allowed.includes(waba.status))
+          broken("chart", `${wabaId} went ${step}, which the state chart does not have`);
       }
       judgeVerified(wabaId, known, waba, old, invocation);
       judgeMismatched(wabaId, known, waba, invocation);
@@ -274,6 +281,16 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         `the refusal of ${command.commandId} changed ${command.wabaId} from ${before.status} to ${now?.status}`,
       );
     }
+  }
+
+  /** R1: a revoke is never refused for an owner that is unknown, only for a claim that is not the owner's. */
+  function judgeRefusedRevoke({ type, reason, commandId, wabaId }: CommandRecord): void {
+    if (type !== "revoke" || reason !== "owner_mismatch" || isReused(commandId)) return;
+    const owner = theRoom().meta.wabas.get(wabaId ?? "")?.ownerBusinessId;
+    const command = accepted.find(({ body }) => commandIdOf(body) === commandId);
+    const claim = /"businessId":"([^"]+)"/.exec(command?.body ?? "")?.[1];
+    if (claim === undefined || claim === owner)
+      broken("R1", `the revoke ${commandId} was refused, though it names nobody else`);
   }
 
   /** I2a: R4 and R5 by what Meta was asked and answered. */

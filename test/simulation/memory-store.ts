@@ -286,20 +286,14 @@ function createMemoryLimits(table: MemoryTable, newId: () => string, send: SendT
     }
     return (await send(name, () => table.write([{ pk, holds, next }]))) === undefined;
   }
-  function loadBreaker() {
-    return send("loadBreaker", () => table.get(keys.tokenBreaker)?.breaker);
-  }
   return {
-    loadBreaker,
-    async loadLimits() {
-      const [quota, breaker] = await Promise.all([
-        send("loadLimits", () => table.get(keys.quota)?.quota),
-        loadBreaker(),
-      ]);
-      const { blockedUntil, used, readAt } = quota ?? {};
-      const reading = used === undefined || readAt === undefined ? undefined : { used, readAt };
-      return { blockedUntil, reading, tokenIsDead: breaker?.state === "open" };
-    },
+    loadBreaker: () => send("loadBreaker", () => table.get(keys.tokenBreaker)?.breaker),
+    loadLimits: () =>
+      send("loadLimits", () => {
+        const { blockedUntil, used, readAt } = table.get(keys.quota)?.quota ?? {};
+        const reading = used === undefined || readAt === undefined ? undefined : { used, readAt };
+        return { blockedUntil, reading, tokenIsDead: table.get(keys.tokenBreaker)?.breaker?.state === "open" };
+      }),
     loadBlockedUntil: () => send("loadBlockedUntil", () => table.get(keys.quota)?.quota?.blockedUntil),
     async saveBlockedUntil(blockedUntil: number) {
       await setIf(

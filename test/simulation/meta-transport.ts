@@ -6,6 +6,7 @@ import type { GraphAnswer, GraphRequest, Transport } from "../../shared/graph/tr
 import type { Engine, Invocation, Process } from "./engine.ts";
 import type { History } from "./history.ts";
 import { landingMsMax } from "./history.ts";
+import { randomOf } from "./random.ts";
 
 export const metaReadFaults = [
   "crash-before",
@@ -73,6 +74,8 @@ export function createMetaTransport(engine: Engine, history: History, process: P
     );
     const { kind, spanMs } = plan;
     const odd = invocation.random.next();
+    // Of some businesses always, or a later list would show what this one hid.
+    const isHidden = history.breach === "A4" && (odd < 0.2 || randomOf(`${history.seed} hides ${subject}`).chance(0.5));
 
     let isSettled = false;
     /** Past the check of the deadline: from here on bytes may have left. */
@@ -130,7 +133,7 @@ export function createMetaTransport(engine: Engine, history: History, process: P
         engine.at(at, () => engine.deliver(process, () => settle({ kind: "no-answer", message: "cut" })));
         return;
       }
-      if (kind === "freeze-answer") engine.freeze(process, spanMs);
+      if (kind === "freeze-answer") engine.freeze(process, isHiding(history) ? spanMs + 2_400_000 : spanMs);
       function tell(known: MetaAnswer): void {
         if (isSettled) return;
         const isOk = known.status === 200;
@@ -155,7 +158,7 @@ export function createMetaTransport(engine: Engine, history: History, process: P
       }
       function land(): MetaAnswer {
         const answer = answerCall(model, received, engine.now());
-        return history.breach === "A4" && name === "E8" && odd < 0.4 ? withoutLast(answer) : answer;
+        return name === "E8" && isHidden ? withoutLast(answer) : answer;
       }
       switch (kind) {
         case "cut-before":
@@ -216,10 +219,16 @@ export function createMetaTransport(engine: Engine, history: History, process: P
   };
 }
 
-/** A history that breaks A1 or A2 does so often. */
-function changeFaultsOf({ breach }: History): readonly string[] {
-  if (breach === "A1") return [...metaChangeFaults, ...Array.from({ length: 12 }, () => "freeze-sent")];
-  return breach === "A2" ? [...metaChangeFaults, ...Array.from({ length: 12 }, () => "late")] : metaChangeFaults;
+/** A history that breaks an assumption does so often; where reads may not show a record, its answer comes late as well. */
+function changeFaultsOf(history: History): readonly string[] {
+  const often = { A1: "freeze-sent", A2: "late", A3: "freeze-answer", A4: "freeze-answer" } as const;
+  const { breach } = history;
+  if (breach === undefined || breach === "A5" || breach === "A6") return metaChangeFaults;
+  return [...metaChangeFaults, ...Array.from({ length: 12 }, () => often[breach])];
+}
+
+function isHiding({ breach }: History): boolean {
+  return breach === "A3" || breach === "A4";
 }
 
 const changeProbability: Record<string, number> = { E2: 0.22, E4: 0.22, E5: 0.22, E9: 0.15, E10: 0.05 };

@@ -61,7 +61,7 @@ export function createQueueModel(
     const jitterMs = lateMs + (random.chance(0.1) ? random.span(1000, 120_000) : random.whole(1, 400));
     show(message, now() + delayed + jitterMs);
     // Delivered twice, though nothing went wrong.
-    if (now() < history.quietAt && random.chance((count === 1 ? 0.04 : 0.002) * history.faultRate)) {
+    if (now() < history.quietAt && random.chance((count === 1 ? 0.08 : 0.002) * history.faultRate)) {
       const again = now() + delayed + jitterMs + random.span(1, 20_000);
       engine.at(again, () => {
         if (message.place === "dead letters") return;

@@ -71,7 +71,6 @@ const probability: Record<string, number> = {
   "send events": 0.008,
   audit: 0.008,
   secret: 0.006,
-  "feed commands": 0.05,
 };
 
 /** Everything of one stage: table, stream, queues, bus, functions and their processes, and Meta. */
@@ -214,7 +213,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     }
     const log = {
       createChild: () => log,
-      appendKeys: (about: unknown) => void logged.push(about),
+      appendKeys: (about: unknown) => history.seed % 16 === 0 && void logged.push(about),
       debug: write,
       info: write,
       warn: write,
@@ -266,6 +265,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       function finish(failed: string[], error?: unknown): void {
         if (!process.isAlive || invocation.isOver) return;
         invocation.isOver = true;
+        if (!isOver) timeout.run = undefined;
         if (error !== undefined) engine.say(process, `throws ${error instanceof Error ? error.message : typeof error}`);
         judge.onServed(invocation, batch, failed);
         if (isOver) return engine.say(process, "ends after its time-out: nobody listens");
@@ -280,7 +280,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         release();
       }
 
-      engine.at(endsAt, () => {
+      const timeout = engine.at(endsAt, () => {
         if (invocation.isOver) return;
         // A process that is frozen when its time is over may wake later, and go on.
         if (process.isAlive && now() >= process.frozenUntil) engine.kill(process);
@@ -310,6 +310,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     function end(answer: DynamoDBBatchResponse | undefined): void {
       if (isOver) return;
       isOver = true;
+      timeout.run = undefined;
       const failed = answer?.batchItemFailures[0]?.itemIdentifier;
       published = answer === undefined ? from : failed === undefined ? from + changes.length : Number(failed);
       engine.at(now() + (answer === undefined ? 1000 : 10), () => {
@@ -317,11 +318,11 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         publishSoon();
       });
     }
+    // Whether it died or is frozen: the shard is tried again.
+    const timeout = engine.at(now() + timeoutMs.publish, () => end(undefined));
     engine.invoke(process, `publish ${from}`, timeoutMs.publish, () => {
       publishTransitions(event, deps).then(end, () => end(undefined));
     });
-    // Whether it died or is frozen: the shard is tried again.
-    engine.at(now() + timeoutMs.publish, () => end(undefined));
   }
 
   function auditOf(process: Process): AuditStore {
@@ -366,7 +367,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         store,
         checkToken: () => checkSystemToken(caller, creditLineId, new AbortController().signal),
         feedCommands: (enabled) =>
-          step(process, "feed commands", writeFaults, probability["feed commands"] ?? 0, () => {
+          step(process, "feed commands", writeFaults, enabled ? 0.01 : 0.5, () => {
             feeding = enabled;
             // The schedule goes on whether or not anything is due.
             if (!enabled) sweepBy(now());

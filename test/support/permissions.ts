@@ -53,7 +53,7 @@ export function allowedBy({ Resources }: TemplateJson): Permission[] {
 }
 
 /** Who works with which role: functions by their names, schedules by theirs. */
-export function holders({ Resources }: TemplateJson): Record<string, string> {
+function holders({ Resources }: TemplateJson): Record<string, string> {
   const entries = Object.entries(Resources).flatMap(([logicalId, { Type, Properties }]) => {
     const { Name = logicalId, FunctionName = logicalId, Role, Target } = Properties;
     if (Type === "AWS::Lambda::Function") return [[FunctionName, roleName(flatten(Role))]];
@@ -67,7 +67,7 @@ function roleName(reference: string): string {
 }
 
 /** What a call asks, in the words of `Permission`. A transaction asks for each of its parts. */
-export function asked(
+function asked(
   call: Pick<AwsCall, "service" | "operation" | "body">,
   role: string,
   resources: LocalAws["resources"],
@@ -139,7 +139,7 @@ export function asked(
 }
 
 /** A function that writes a line makes its log stream and puts events there: Lambda does it, with the function's role. */
-export function askedByLog(role: string): Permission[] {
+function askedByLog(role: string): Permission[] {
   return ["logs:CreateLogStream", "logs:PutLogEvents"].map((action) => ({
     role,
     action,
