@@ -111,7 +111,7 @@ Deployed. If the stage is new, or its token has changed, put the token in, witho
   aws secretsmanager put-secret-value --secret-id ${systemTokenSecretName(config.stage)} --secret-string file://token.txt
 Then look whether it can work, and try one customer:
   npx credit-lines preflight --stage ${config.stage}
-  npx credit-lines verify WABA_ID --stage ${config.stage}`);
+  npx credit-lines verify WABA_ID --wait --stage ${config.stage}`);
   return 0;
 }
 

@@ -63,6 +63,9 @@ export function onCallRoles(scope: Construct, props: OnCallProps): void {
     ["dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan", "dynamodb:DescribeTable"],
     [...tables.map(({ tableArn }) => tableArn), `${state.tableArn}/index/${dueIndexName}`],
   );
+  if (state.tableStreamArn !== undefined) {
+    lookAt(["dynamodb:DescribeStream", "dynamodb:GetShardIterator", "dynamodb:GetRecords"], [state.tableStreamArn]);
+  }
   lookAt(["sqs:GetQueueAttributes"], [...queueArns, ...deadLetterArns]);
   // Looking into a queue is receiving: the dead letters come back by themselves.
   lookAt(["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"], deadLetterArns);
