@@ -3,6 +3,8 @@ import type { WabaStatus } from "../domain/business.ts";
 import type { DetailType, RecordedEvent } from "../domain/events.ts";
 import { detailTypes } from "../domain/events.ts";
 
+export type { DetailType };
+
 /** The source of every event on the partner's bus (design.md §4). */
 export const eventSource = "credit-lines";
 
