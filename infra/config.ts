@@ -12,7 +12,14 @@ const accountId = z.string().regex(/^\d{12}$/, "must be a 12-digit AWS account i
 const fraction = z.number().min(0).max(1);
 
 /** Time-outs of the functions. A share's bounds the settle window: no byte of a POST leaves later than this after its send deadline (A1). */
-export const functionTimeoutSeconds = { share: 30, verify: 60, revoke: 60, publish: 60, reconcile: 60 } as const;
+export const functionTimeoutSeconds = {
+  share: 30,
+  verify: 60,
+  revoke: 60,
+  publish: 60,
+  reconcile: 60,
+  webhook: 30,
+} as const;
 
 /** On one machine a message that was lost with its process comes back in a minute, not in six. */
 const localTimeoutSeconds = 10;
@@ -77,6 +84,8 @@ const stageConfigSchema = z
     shrinkLimit: fraction.default(0.05),
     businessTokenSecretPrefix: secretName.endsWith("/", "must end with /").optional(),
     appSecretName: secretName.optional(),
+    webhook: z.boolean().default(false),
+    verifyTokenSecretName: secretName.optional(),
     producers: z.array(accountId).default([]),
     consumers: z.array(accountId).default([]),
     alarmTopicArns: z.array(z.string().regex(/^arn:[^:]+:sns:/, "must be an SNS topic ARN")).default([]),
@@ -110,6 +119,12 @@ const stageConfigSchema = z
     }
     if (config.stage !== "local" && !config.graphApiBaseUrl.startsWith("https:")) {
       refuse("graphApiBaseUrl", "must be https outside the stage local: the system token is sent there");
+    }
+    if (config.webhook && config.appSecretName === undefined) {
+      refuse("appSecretName", "is needed for the webhook: Meta signs with the app secret");
+    }
+    if (config.webhook && config.verifyTokenSecretName === undefined) {
+      refuse("verifyTokenSecretName", "is needed for the webhook: Meta proves its subscription with this token");
     }
     const prefix = config.businessTokenSecretPrefix;
     if (prefix !== undefined && systemTokenSecretName(config.stage).startsWith(prefix)) {

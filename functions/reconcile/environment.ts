@@ -60,7 +60,3 @@ export const scanMetrics = {
   /** Changes that only that scan announced. */
   announcedLate: { namespace, name: "AnnouncedLate" },
 } as const;
-
-export function metricServiceOf(stage: string): string {
-  return `credit-lines-${stage}`;
-}

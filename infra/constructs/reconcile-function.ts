@@ -6,12 +6,8 @@ import type { EventBus } from "aws-cdk-lib/aws-events";
 import { CfnSchedule } from "aws-cdk-lib/aws-scheduler";
 import { Construct } from "constructs";
 import type { reconcileTasks } from "../../functions/reconcile/environment.ts";
-import {
-  metricServiceOf,
-  reconcileEnvironment,
-  scanMetrics,
-  tokenDeadMetric,
-} from "../../functions/reconcile/environment.ts";
+import { reconcileEnvironment, scanMetrics, tokenDeadMetric } from "../../functions/reconcile/environment.ts";
+import { metricServiceOf } from "../../shared/environment.ts";
 import { verificationSpreadSeconds } from "../config.ts";
 import { alarm } from "./alarm.ts";
 import type { GraphAccess, Stage } from "./credit-lines-function.ts";

@@ -63,7 +63,7 @@ export function recordOf(
   clockSkewMs: number,
 ): CommandRecord | undefined {
   const parsed = parseBody(sent.queue, sent.text, { sentAt: sent.sentAt, clockSkewMs });
-  if (parsed.kind === "continuation") return undefined;
+  if (parsed.kind === "continuation" || parsed.kind === "notice") return undefined;
   if (parsed.kind === "invalid") return commands.get(keys.command(`sha256:${parsed.hash}`));
   const { commandId, hash } = parsed.request;
   const own = commands.get(keys.command(commandId));

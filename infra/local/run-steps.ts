@@ -2,6 +2,9 @@ import { SendMessageCommand, SQSClient } from "@aws-sdk/client-sqs";
 import * as z from "zod";
 import type { Waba } from "../../shared/domain/business.ts";
 import type { LocalStack } from "./local-stack.ts";
+import type { MetaModel } from "./meta/meta-model.ts";
+import { exportWorld, upsertWorld } from "./meta/meta-model.ts";
+import { parseWorld } from "./meta/meta-world.ts";
 import { compareWithLedger, isQuiet, localClient, type Observation, observe, recordOf } from "./observe.ts";
 import type { Expected, Step } from "./sample/morning.ts";
 
@@ -41,7 +44,7 @@ export async function runSteps(
       await take({ title: "", commands: [] }, stack, options);
     }
     const observation = await observe(stack);
-    faults.push(...judge(taken, observation, stack), ...judgeFindings(step, observation));
+    faults.push(...judge(taken, observation, stack), ...judgeFindings(step, observation), ...unmet(step, observation));
     sent.push(...taken);
   }
   return { sent, faults, observation: await observe(stack) };
@@ -56,7 +59,10 @@ async function take(
   const { meta, about, aws } = stack;
   const sent: Sent[] = [];
   await pause(step.pauseMs ?? 0);
-  if (meta !== undefined && step.world !== undefined) await control(`${meta.url}/_world`, step.world);
+  if (meta !== undefined && step.world !== undefined) {
+    if (step.isUnheard === true) changeWorld(meta.model, step.world, stack.now());
+    else await control(`${meta.url}/_world`, step.world);
+  }
   if (meta !== undefined && step.faults !== undefined) await control(`${meta.url}/_faults`, step.faults);
   const sqs = new SQSClient(localClient(aws.endpoint));
   for (const { queue, body, copies = 1, expected } of step.commands) {
@@ -82,7 +88,8 @@ async function take(
     await aws.invoke("reconcile", { task: "due-sweep" });
     const observation = await observe(stack);
     const open = sent.filter((one) => !hasEnded(one, observation, stack));
-    if (open.length === 0 && isQuiet(observation, stack.now())) return sent;
+    const isAsExpected = unmet(step, observation).length === 0;
+    if (open.length === 0 && isAsExpected && isQuiet(observation, stack.now())) return sent;
     const now = JSON.stringify([open.length, observation.businesses.map((business) => business.version)]);
     if (now !== last) {
       last = now;
@@ -97,6 +104,12 @@ async function take(
     }
     await pause(500);
   }
+}
+
+function changeWorld(model: MetaModel, world: Record<string, unknown>, now: number): void {
+  const parsed = parseWorld(world, exportWorld(model));
+  if (!parsed.success) throw parsed.error;
+  upsertWorld(model, parsed.data, now);
 }
 
 const reportSchema = z.object({ state: z.string() });
@@ -161,6 +174,18 @@ function judge(sent: readonly Sent[], observation: Observation, stack: LocalStac
     }
   }
   return faults;
+}
+
+/** What is not as the step expects of the WABAs, in words. */
+function unmet({ wabas: expected = {} }: Step, observation: Observation): string[] {
+  const wabas = wabasOf(observation);
+  const held = new Set(
+    observation.businesses.flatMap((one) => one.held?.requests.flatMap(({ wabaId }) => wabaId ?? []) ?? []),
+  );
+  return Object.entries(expected).flatMap(([wabaId, wanted]) => {
+    const found = held.has(wabaId) ? "held" : wabas.get(wabaId)?.waba.status;
+    return found === wanted ? [] : [`WABA ${wabaId}: expected ${wanted}, found ${found ?? "nothing"}`];
+  });
 }
 
 /** Every WABA of the table, by id. */

@@ -1,3 +1,4 @@
+import type { AccountConclusion, AccountNotice } from "../../shared/domain/account.ts";
 import type { Business, Conclusion, Request } from "../../shared/domain/business.ts";
 import { dueAt } from "../../shared/domain/business.ts";
 import type { EventDraft, RecordedEvent } from "../../shared/domain/events.ts";
@@ -353,10 +354,14 @@ function createMemoryLimits(table: MemoryTable, newId: () => string, send: SendT
 const settleDueMaxMs = 60_000;
 const concludedVersion = 1_000_000;
 
-type Concluded = { conclusion: Conclusion; event: RecordedEvent };
+type Concluded = { conclusion: Conclusion | AccountConclusion; event: RecordedEvent };
 type Identified = { id: string; events: RecordedEvent[]; concluded: Concluded[] };
 
-function identify(id: string, change: { events: EventDraft[]; conclusions: Conclusion[] }, now: number): Identified {
+function identify(
+  id: string,
+  change: { events: EventDraft[]; conclusions: (Conclusion | AccountConclusion)[] },
+  now: number,
+): Identified {
   const events = change.events.map((draft, index) => recordEvent(draft, id, index, now));
   const concluded = change.conclusions.map((conclusion, index) => ({
     conclusion,
@@ -396,7 +401,7 @@ function concludedWrite(
   return { write, command: row };
 }
 
-function subject({ type, hash, commandId, wabaId }: Request) {
+function subject({ type, hash, commandId, wabaId }: Request | AccountNotice) {
   return { type, hash, commandId, wabaId };
 }
 
