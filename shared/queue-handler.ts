@@ -9,6 +9,7 @@ import { BlockedError, LaterError, ReusedError, ThrottledError } from "./errors.
 import type { EventBus } from "./event-bus.ts";
 import { countingGraphCalls } from "./graph/call-count.ts";
 import type { Logger } from "./logging.ts";
+import type { Metrics } from "./metrics.ts";
 import type { Hold, Quota } from "./quota.ts";
 import { createQuota, tokenWaitMs } from "./quota.ts";
 import { delayMsMax, firstSentAtOf, type Queues } from "./queues.ts";
@@ -42,6 +43,7 @@ export type QueueHandlerDeps = {
   maxReceiveCount: number;
   /** Without one, commands wait only while the table says so. */
   quota?: Quota;
+  metrics?: Metrics;
 };
 
 export type Flow = {
@@ -94,6 +96,7 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
       return { batchItemFailures: failed.map(({ record }) => ({ itemIdentifier: record.messageId })) };
     } finally {
       clearTimeout(timer);
+      deps.metrics?.flush();
     }
   });
 

@@ -1,5 +1,7 @@
+import { metricDefinitions } from "./contracts/metrics.ts";
 import type { TokenState } from "./graph/system-token.ts";
 import type { UsageMeter } from "./graph/usage.ts";
+import type { Metrics } from "./metrics.ts";
 import type { Reading } from "./store/items.ts";
 import type { Limits, LimitStore } from "./store/limit-store.ts";
 
@@ -27,6 +29,7 @@ export type QuotaDeps = {
   /** The used fraction from which on this function's commands wait; never, when not given. */
   stopAt?: number | undefined;
   meter?: UsageMeter;
+  metrics?: Metrics;
   systemToken?: { check(signal: AbortSignal): Promise<TokenState>; isSuspect(): boolean; clear(): void };
 };
 
@@ -55,7 +58,7 @@ export function judgeLimits(limits: Limits, stopAt: number | undefined, now: num
   return delayMs > 0 ? { why: "the hour's calls are nearly used", delayMs } : "stale";
 }
 
-export function createQuota({ store, now, stopAt, meter, systemToken }: QuotaDeps): Quota {
+export function createQuota({ store, now, stopAt, meter, metrics, systemToken }: QuotaDeps): Quota {
   let known: Reading | undefined;
   let writtenAt = -Infinity;
   let checked: Promise<boolean> | undefined;
@@ -102,6 +105,7 @@ export function createQuota({ store, now, stopAt, meter, systemToken }: QuotaDep
         used = meter?.takeUsed();
       }
       isAsking = false;
+      if (used !== undefined) metrics?.add(metricDefinitions.quotaUsed, used * 100);
       if (used !== undefined && mustTell(used)) {
         writtenAt = now();
         await store.saveReading({ used, readAt: writtenAt });

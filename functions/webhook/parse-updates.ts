@@ -37,13 +37,18 @@ const wabaId = z.pipe(metaId, z.string().check(z.regex(/^\d{5,20}$/)));
 const wabaInfoSchema = z.object({
   waba_id: wabaId,
   // A WABA that we know has its owner stored, and E3 speaks before anything is revoked: neither may cost us a removal.
-  owner_business_id: z.catch(z.optional(wabaId), undefined),
-  solution_partner_business_ids: z.catch(z.optional(z.array(metaId)), undefined),
+  owner_business_id: orNothing(wabaId),
+  solution_partner_business_ids: orNothing(z.array(metaId)),
 });
 const secondsSchema = z.pipe(
   z.union([z.int(), z.pipe(z.string().check(z.regex(/^\d{1,12}$/)), z.transform(Number))]),
   z.int().check(z.positive()),
 );
+
+function orNothing<S extends z.ZodMiniType>(schema: S) {
+  // oxlint-disable-next-line promise/valid-params -- zod's `catch`, not a promise's
+  return z.catch(z.optional(schema), undefined);
+}
 
 export function parseUpdates(
   body: string,

@@ -1,4 +1,4 @@
-import { Duration } from "aws-cdk-lib";
+import { Duration, Stack } from "aws-cdk-lib";
 import { AccountPrincipal, PolicyStatement } from "aws-cdk-lib/aws-iam";
 import type { EventSourceMapping } from "aws-cdk-lib/aws-lambda";
 import type { QueueProps } from "aws-cdk-lib/aws-sqs";
@@ -46,9 +46,17 @@ export function queueFunction<Environment>(
     encryption: QueueEncryption.SQS_MANAGED,
     enforceSSL: true,
   } satisfies QueueProps;
-  const deadLetterQueue = new Queue(construct, "DeadLetterQueue", common);
+  const queueName = `credit-lines-${stage.config.stage}-${props.name}`;
+  const queueArn = Stack.of(scope).formatArn({ service: "sqs", resource: queueName });
+  const deadLetterQueue = new Queue(construct, "DeadLetterQueue", {
+    ...common,
+    // By its name: the queues would else need each other's ARN before either is made.
+    redriveAllowPolicy: { sourceQueues: [Queue.fromQueueArn(construct, "Source", queueArn)] },
+  });
   const queue = new Queue(construct, "Queue", {
     ...common,
+    // Named, so that producers in other accounts can be told its address beforehand.
+    queueName,
     // AWS's rule: leaves room for a batch that is throttled, retried and still running.
     visibilityTimeout: Duration.seconds(6 * timeoutSecondsOf(stage.config.stage, props.name)),
     deadLetterQueue: { queue: deadLetterQueue, maxReceiveCount },

@@ -21,12 +21,13 @@ export type AccountConclusion = Omit<Conclusion, "request"> & { request: Account
 
 /** A change of the account that only has to be recorded and announced, once. */
 export function accountChanged(notice: AccountNotice): AccountConclusion {
-  const { wabaId, businessId, event } = notice;
+  const { commandId, wabaId, businessId, event } = notice;
   return {
     request: notice,
     outcome: "done",
     event: {
       detailType: "Account Changed",
+      commandId,
       wabaId,
       ...(businessId === undefined ? {} : { businessId }),
       reason: event.toLowerCase(),

@@ -1,3 +1,5 @@
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import type { Scan } from "../../shared/store/items.ts";
 import { keys } from "../../shared/store/items.ts";
@@ -40,15 +42,15 @@ function scanOf(estate: Estate): Scan {
   return scan;
 }
 
-function found({ findings }: Estate): string[] {
-  return findings("open").map(({ kind, subject }) => `${kind} ${subject}`);
+function found(estate: Estate): string[] {
+  return estate.findings("open").map(({ kind, subject }) => `${kind} ${subject}`);
 }
 
-function leave({ world }: Estate, count: number): void {
+function leave(estate: Estate, count: number): void {
   const wabas = customers(count).flatMap(({ businessId, wabaIds }) =>
     wabaIds.map((id) => ({ id, ownerBusinessId: businessId, currency: "EUR", sharedWithPartner: false })),
   );
-  world({ wabas });
+  estate.world({ wabas });
 }
 
 describe("the first day of an existing partner", () => {
@@ -116,6 +118,7 @@ describe("what is no finding", () => {
       void estate.put(verifiedBusiness(newcomer, estate.clock.now));
     });
     await estate.scan();
+    expect(estate.findings("suspected")).toEqual([]);
     estate.nextDay();
     await estate.scan();
     expect([...estate.findings("suspected"), ...estate.findings("open")]).toEqual([]);
@@ -291,6 +294,18 @@ describe("a scan over many invocations", () => {
     expect(scanOf(estate).scanId).toBe(4);
   });
 
+  test("waits until a slice that died must be over, and counts as used what that one had set aside", async () => {
+    const estate = await calmEstate(600, { policy: { callsPerHour: 20 } });
+    estate.nextDay();
+    estate.fault(3, "crash");
+    expect(await estate.slice(true)).toBe("died");
+    const { length } = estate.calls;
+    expect(await estate.slice(false)).toMatchObject({ state: "idle" });
+    estate.clock.now += 2 * minuteMs;
+    expect(await estate.slice(false)).toMatchObject({ state: "waits", why: "the hour's share is used" });
+    expect(estate.calls.length).toBe(length);
+  });
+
   test("goes on where it stood when its time is over", async () => {
     const estate = await calmEstate(600);
     const before = estate.calls.length;
@@ -355,3 +370,17 @@ test("every funded WABA is verified again within the age, some every day", async
   expect(Math.max(...settled)).toBeLessThan(100);
   expect(Math.min(...settled)).toBeGreaterThan(15);
 });
+
+test("a scan of 20,000 businesses holds hardly more in memory than one of 1,000", async () => {
+  const [small, large] = await Promise.all([1000, 20_000].map(memoryOfScan));
+  expect(large).toMatchObject({ state: "done", listed: { allocations: 20_000, wabas: 25_000 }, differences: 0 });
+  expect((large?.most ?? Infinity) / (small?.most ?? 1)).toBeLessThanOrEqual(1.3);
+}, 120_000);
+
+async function memoryOfScan(
+  count: number,
+): Promise<{ state: string; most: number; listed: object; differences: number }> {
+  const script = ["--expose-gc", "test/support/generated-estate.ts", String(count)];
+  const { stdout } = await promisify(execFile)("node", script);
+  return JSON.parse(stdout);
+}

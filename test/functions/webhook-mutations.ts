@@ -149,37 +149,43 @@ function placesOf(value: unknown): { holder: Tree | unknown[]; key: string }[] {
   return Object.entries(value).flatMap(([key, inner]) => [{ holder: value as Tree, key }, ...placesOf(inner)]);
 }
 
-/** The removals that concern us, read by hand from graph-api.md §6: `<WABA> of <owner or ?>`, sorted, each once. */
+/** The removals that concern us, read by hand from graph-api.md §6: `<WABA> of <owner or ?>`, sorted, each update once. */
 export function expectedRemovals(text: string): string[] {
   const found = new Set<string>();
-  let body: any;
+  let body: unknown;
   try {
     body = JSON.parse(text);
   } catch {
     return [];
   }
-  if (body === null || typeof body !== "object" || !Array.isArray(body.entry)) return [];
-  if ("object" in body && body.object !== "whatsapp_business_account") return [];
-  for (const entry of body.entry) {
-    if (!Array.isArray(entry?.changes)) continue;
-    for (const change of entry.changes) {
-      const value = change?.value;
-      if (typeof value !== "object" || value === null || Array.isArray(value)) continue;
-      const field = [change.field, value.field, entry.field].find((one) => one !== undefined && one !== null);
+  const object = get(body, "object");
+  if (object !== undefined && object !== "whatsapp_business_account") return [];
+  for (const entry of listOf(get(body, "entry"))) {
+    for (const change of listOf(get(entry, "changes"))) {
+      const value = get(change, "value");
+      if (Array.isArray(value)) continue;
+      const fields = [get(change, "field"), get(value, "field"), get(entry, "field")];
+      const field = fields.find((one) => one !== undefined && one !== null);
       if (field !== undefined && field !== "account_update") continue;
-      if (value.event !== "PARTNER_REMOVED") continue;
-      const info = value.waba_info;
-      if (typeof info !== "object" || info === null || Array.isArray(info)) continue;
-      const wabaId = idOf(info.waba_id);
+      if (get(value, "event") !== "PARTNER_REMOVED") continue;
+      const info = get(value, "waba_info");
+      const wabaId = idOf(get(info, "waba_id"));
       if (wabaId === undefined) continue;
-      const partners = info.solution_partner_business_ids;
-      const isList =
-        Array.isArray(partners) && partners.every((one) => /^\d+$/.test(String(one)) && typeof one !== "boolean");
+      const partners = get(info, "solution_partner_business_ids");
+      const isList = Array.isArray(partners) && partners.every((one) => /^\d+$/.test(String(one)));
       if (isList && !partners.map(String).includes(partnerId)) continue;
-      found.add(`${wabaId} of ${idOf(info.owner_business_id) ?? "?"} at ${String(entry.time)}`);
+      found.add(`${wabaId} of ${idOf(get(info, "owner_business_id")) ?? "?"} at ${String(get(entry, "time"))}`);
     }
   }
   return [...found].map((one) => one.replace(/ at .*$/, "")).toSorted();
+}
+
+function get(value: unknown, key: string): unknown {
+  return typeof value === "object" && value !== null ? (value as Tree)[key] : undefined;
+}
+
+function listOf(value: unknown): unknown[] {
+  return Array.isArray(value) ? value : [];
 }
 
 function idOf(value: unknown): string | undefined {

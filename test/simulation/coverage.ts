@@ -18,6 +18,8 @@ export type Coverage = {
   sent: Record<string, number>;
   hands: Record<string, number>;
   breaches: Record<string, number>;
+  /** Findings that were open at the end, by kind. */
+  findings: Record<string, number>;
 };
 
 export function emptyCoverage(): Coverage {
@@ -36,6 +38,7 @@ export function emptyCoverage(): Coverage {
     sent: {},
     hands: {},
     breaches: {},
+    findings: {},
   };
 }
 
@@ -160,6 +163,7 @@ export function describeCoverage(coverage: Coverage, verbose: boolean): string {
     `Sent to Meta: ${list(coverage.sent)}`,
     `Events: ${list(coverage.events)}`,
     `Outcomes: ${list(coverage.outcomes)}`,
+    `Findings: ${list(coverage.findings)}`,
     `Hands: ${list(coverage.hands)}; assumptions broken: ${list(coverage.breaches)}`,
     verbose
       ? `Faults: ${list(coverage.faults)}\nVariants: ${list(coverage.variants)}`

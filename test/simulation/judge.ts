@@ -1,12 +1,13 @@
 import type { Change as MetaChange, MetaModel } from "../../infra/local/meta/meta-model.ts";
-import { attachmentsOf, isLive } from "../../infra/local/meta/meta-model.ts";
+import { attachmentsOf, isLive, shownFundingId } from "../../infra/local/meta/meta-model.ts";
 import { type ParsedBody, parseBody } from "../../shared/contracts/commands.ts";
 import type { Business, Intent, ShareRequest, Waba } from "../../shared/domain/business.ts";
 import { dueEntries, isHeld, isSharing, transitions } from "../../shared/domain/business.ts";
 import type { RecordedEvent } from "../../shared/domain/events.ts";
+import type { Finding } from "../../shared/domain/findings.ts";
 import type { CommandRecord } from "../../shared/store/items.ts";
 import { businessSchema, commandSchema, eventSchema, keys, pointerSchema } from "../../shared/store/items.ts";
-import type { Coverage } from "./coverage.ts";
+import { count, type Coverage } from "./coverage.ts";
 import type { Engine, Invocation, MetaRead } from "./engine.ts";
 import type { History, Send } from "./history.ts";
 import { clockSkewMs, settleWindowMs } from "./history.ts";
@@ -471,6 +472,8 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     }
     if (isCut) return;
     judgeBelief(meta);
+    // A long history goes on for weeks after its last scan.
+    if (history.endAt - history.quietAt < 5 * 3_600_000) judgeFindings(meta);
     for (const send of accepted) judgeAnswered(send);
     for (const { after } of stream) {
       const { transition } = after;
@@ -594,6 +597,67 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         const isFunded = attachmentsOf(meta, wabaId).some(({ to }) => to === undefined);
         if (!isFunded) breachable("I6", `${wabaId} is ${waba.status} here, and not funded by us at Meta`);
       }
+    }
+  }
+
+  /** I6 after the scans: what is open names a difference, and what nobody explains is open. */
+  function judgeFindings(meta: MetaModel): void {
+    const { table } = theRoom();
+    const now = engine.now();
+    const items = [...table.items.values()];
+    const open = items.flatMap(({ finding }) => (finding?.state === "open" ? [finding] : []));
+    for (const finding of open) {
+      count(coverage.findings, finding.kind);
+      if (isTrue(finding, meta, now)) continue;
+      breachable("I6", `the finding ${finding.kind} of ${finding.subject} is open, and there is no such difference`);
+    }
+    const { completed, unread } = table.get(keys.scan)?.scan ?? {};
+    if (completed === undefined || unread?.length !== 0) return;
+    for (const allocation of meta.allocations.values()) {
+      const { id, receivingBusinessId: businessId, spans } = allocation;
+      // Two scans have seen it.
+      const since = spans.at(-1)?.from.truth ?? now;
+      if (!isLive(allocation, "truth", now) || since > history.quietAt) continue;
+      const business = table.get(keys.business(businessId))?.business;
+      if (business === undefined || business.changedAt > history.quietAt) continue;
+      const explained = business.records[id] !== undefined || open.some(({ subject }) => subject === id);
+      if (!explained) breachable("I6", `${id} of ${businessId} is live, no item explains it and no finding names it`);
+    }
+  }
+
+  function isTrue(
+    { kind, subject, wabaId = "", businessId = "", allocationId = "" }: Finding,
+    meta: MetaModel,
+    now: number,
+  ) {
+    const business = theRoom().table.get(keys.business(businessId))?.business;
+    const allocation = meta.allocations.get(allocationId);
+    const isThere = allocation !== undefined && isLive(allocation, "truth", now);
+    const waba = meta.wabas.get(wabaId);
+    const funding = waba === undefined ? undefined : shownFundingId(meta, waba, now);
+    const own = business?.wabas[wabaId]?.evidence?.receivingCredentialId;
+    switch (kind) {
+      case "allocation_unknown":
+        return isThere && (wabaId !== "" || business?.records[subject]?.state !== "live");
+      case "revoked_but_live":
+      case "record_duplicate":
+        return isThere;
+      case "allocation_gone":
+        return !isThere;
+      case "funded_elsewhere":
+        return funding !== undefined && funding !== own;
+      case "unfunded":
+        return funding === undefined;
+      case "waba_left":
+        return waba?.sharedWithPartner === false;
+      case "allocated_unattached":
+        return business?.wabas[wabaId]?.status === "allocated";
+      case "line_access_revoked":
+        return meta.lines.get(subject)?.accessRevoked === true;
+      case "owner_changed":
+      case "unsettled_without_due":
+      default:
+        return false;
     }
   }
 

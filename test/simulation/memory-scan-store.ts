@@ -78,7 +78,9 @@ export function createMemoryFindingStore(table: MemoryTable, newId: () => string
       const pk = keys.finding(next.kind, next.subject);
       const transition = { id, version: next.version, changedAt: now, events: recorded };
       return send("saveFinding", () => {
-        const holds = (item: Item | undefined) => item?.finding?.version === loaded?.version;
+        function holds(item: Item | undefined): boolean {
+          return item?.finding?.version === loaded?.version;
+        }
         return table.write([{ pk, holds, next: () => ({ pk, finding: next, transition }) }]) === undefined;
       });
     },

@@ -2,6 +2,8 @@ import { marshall } from "@aws-sdk/util-dynamodb";
 import type { Context, DynamoDBBatchResponse, DynamoDBStreamEvent, SQSBatchResponse, SQSRecord } from "aws-lambda";
 import { publishTransitions } from "../../functions/publish/publish-transitions.ts";
 import { dueSweep } from "../../functions/reconcile/due-sweep.ts";
+import { scanEstate } from "../../functions/reconcile/estate-scan.ts";
+import type { ScanDeps } from "../../functions/reconcile/scan-slice.ts";
 import { tendTokenBreaker } from "../../functions/reconcile/token-breaker.ts";
 import { revokeFlow } from "../../functions/revoke/revoke-allocations.ts";
 import { shareFlow } from "../../functions/share/share-allocation.ts";
@@ -37,6 +39,7 @@ import { readFaults, writeFaults } from "./engine.ts";
 import type { Hand, History, Work } from "./history.ts";
 import { clockSkewMs, creditLineId, partnerBusinessId, secretPrefix, settleWindowMs } from "./history.ts";
 import type { Judge } from "./judge.ts";
+import { createMemoryFindingStore, createMemoryScanStore } from "./memory-scan-store.ts";
 import { createMemoryDueIndex, createMemoryStore, createMemoryTable, type TableChange } from "./memory-store.ts";
 import { createMetaTransport, type MetaWires } from "./meta-transport.ts";
 import { createQueueModel, maxReceiveCount, recordOf, type Message } from "./queue-model.ts";
@@ -44,6 +47,8 @@ import { createQueueModel, maxReceiveCount, recordOf, type Message } from "./que
 const timeoutMs = { share: 30_000, verify: 60_000, revoke: 60_000, publish: 60_000, reconcile: 60_000 } as const;
 const concurrencyMax = 5;
 const sweepEveryMs = 5 * 60_000;
+/** Once nothing goes wrong any more. */
+const scansAfterMs = [3_600_000, 7_200_000, 12_300_000];
 const works = ["share", "verify", "revoke"] as const;
 const flows = { share: shareFlow, verify: verifyFlow, revoke: revokeFlow } as const;
 const stopAt = { share: 0.8, verify: 0.9, revoke: undefined } as const;
@@ -397,6 +402,58 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     });
   }
 
+  /** One slice of the estate scan; what is left of it goes on five minutes later, as by the schedule. */
+  function scan(mayBegin: boolean): void {
+    const process = engine.createProcess("reconcile");
+    const store = storeOf(process);
+    const log = logOf(process);
+    const caller = callerOf(process);
+    function send<T>(operation: string, request: () => T): Promise<T> {
+      const isRead = operation.startsWith("load") || operation === "walk" || operation === "unclosedFindings";
+      return step(process, operation, isRead ? readFaults : writeFaults, 0.01, request);
+    }
+    const deps: ScanDeps = {
+      store,
+      scans: createMemoryScanStore(table, send),
+      findings: createMemoryFindingStore(table, engine.newId, send),
+      portfolio: createPortfolio(caller),
+      graph: createGraph(caller),
+      command: ({ requestedAt, ...command }) =>
+        step(process, "send command", writeFaults, 0.02, () => {
+          const common = { version: "1", requestedAt: new Date(requestedAt).toISOString(), requestedBy: "estate-scan" };
+          const body = JSON.stringify({ ...common, ...command });
+          const id = `s${command.commandId}`;
+          put(command.type, id, body, 0);
+        }),
+      unaudited: async (transitions) => transitions.filter(({ transitionId }) => !audit.has(transitionId)),
+      announcing: { events: eventsOf(process), audit: auditOf(process), log },
+      log,
+      now,
+      policy: {
+        partnerBusinessId,
+        creditLineId,
+        settleWindowMs,
+        clockSkewMs,
+        callsPerHour: 1000,
+        stopAt: 0.8,
+        shrinkLimit: 0.05,
+        verifications: { ageMs: 7 * 86_400_000, scanEveryMs: 86_400_000, spreadMs: 86_400_000 },
+        mayStart: ["probe", "verify", "revoke-left"],
+      },
+    };
+    const turn = { endsAt: now() + timeoutMs.reconcile - 3000, signal: new AbortController().signal };
+    async function run(): Promise<void> {
+      try {
+        const { state } = await scanEstate(mayBegin, turn, deps);
+        if (state !== "waits") return;
+      } catch (error) {
+        engine.say(process, `the scan fails: ${String(error)}`);
+      }
+      engine.at(now() + sweepEveryMs, () => scan(false));
+    }
+    engine.invoke(process, `scan ${now() - history.startAt}`, timeoutMs.reconcile, () => void run());
+  }
+
   // --- the world outside
 
   /** @param all also what we rejected: it can only be rejected again. */
@@ -478,6 +535,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     });
   }
   for (const hand of history.hands) engine.at(hand.at, () => lend(hand));
+  // Faults have stopped: what is not as it should be is found by the first two, and what that set going is over at the last.
+  for (const afterMs of scansAfterMs) engine.at(history.quietAt + afterMs, () => scan(true));
   // A person goes through the dead letters once all is repaired, and again.
   for (const afterMs of [1_800_000, 9_000_000]) engine.at(history.quietAt + afterMs, () => redrive(false));
 

@@ -18,7 +18,7 @@ import type { CallerDeps } from "../../shared/graph/caller.ts";
 import { countGraphCall } from "../../shared/graph/call-count.ts";
 import { createGraph } from "../../shared/graph/client.ts";
 import { createPortfolio } from "../../shared/graph/portfolio.ts";
-import type { Transport } from "../../shared/graph/transport.ts";
+import type { GraphAnswer, GraphRequest } from "../../shared/graph/transport.ts";
 import { createLogger } from "../../shared/logging.ts";
 import { queueHandler } from "../../shared/queue-handler.ts";
 import type { Transition } from "../../shared/store/items.ts";
@@ -94,7 +94,7 @@ export function startEstate(options: { variants?: Partial<Variants>; policy?: Pa
   const calls: number[] = [];
   const faults = new Map<number, Fault>();
   const onCall = new Map<number, (() => void)[]>();
-  const transport: Transport = async (request) => {
+  async function transport(request: GraphRequest): Promise<GraphAnswer> {
     countGraphCall();
     calls.push(clock.now);
     const { length: n } = calls;
@@ -112,7 +112,7 @@ export function startEstate(options: { variants?: Partial<Variants>; policy?: Pa
       return { kind: "answer", ...answer, headers: { ...answer.headers, ...usage } };
     }
     return { kind: "answer", ...handleGraphCall(model, call) };
-  };
+  }
   const system = { read: async () => systemToken, forget: () => {} };
   const caller: CallerDeps = {
     transport,

@@ -30,7 +30,10 @@ export type Services = {
   invokeNow: (name: string, payload: unknown) => Promise<InvocationResult>;
 };
 
-/** A call to an AWS service, with its JSON as it came. Who makes it is known of the stack's functions and their processes. */
+/**
+ * A call to an AWS service, with its JSON as it came (of a REST call: what its path says, as JSON). Who makes it is known of
+ * the stack's functions and their processes.
+ */
 export type AwsCall = {
   service: string;
   operation: string;
@@ -44,6 +47,9 @@ export type AwsCall = {
  * loses the connection.
  */
 export type OnCall = (call: AwsCall, proceed: () => Promise<Answer>) => Promise<Answer>;
+
+/** What Lambda's pollers and EventBridge Scheduler ask of AWS by themselves, with the role of a function or of a schedule. */
+export type RoleUse = { holder: string; service: string; operation: string; body: string };
 
 export type Gateway = {
   endpoint: string;
@@ -108,15 +114,23 @@ async function route(call: Call, services: Services, onCall: OnCall): Promise<An
   const path = call.url.split("?")[0] ?? "/";
   if (path.startsWith("/_local/")) return guarded(() => local(call, path, services));
   if (path.startsWith("/schedules/")) return guarded(() => getSchedule(path, services));
-  if (path.startsWith("/2015-03-31/")) return guarded(() => lambdaApi(call, path, services));
+  const functionName = /Credential=local-([^/]+)\//.exec(call.headers["authorization"] ?? "")?.[1];
+  const sessionToken = call.headers["x-amz-security-token"];
+  if (path.startsWith("/2015-03-31/")) {
+    return onCall({ service: "lambda", ...lambdaOperation(call, path), functionName, sessionToken }, () =>
+      guarded(() => lambdaApi(call, path, services)),
+    );
+  }
 
   const form = call.headers["content-type"]?.startsWith("application/x-www-form-urlencoded") === true;
   const target = call.headers["x-amz-target"];
-  const [, bucket = ""] = path.split("/");
-  if (target === undefined && !form && services.sqs.buckets.has(bucket)) return services.sqs.s3(call);
+  const [, bucket = "", ...key] = path.split("/");
+  if (target === undefined && !form && services.sqs.buckets.has(bucket)) {
+    const operation = s3Operation(call.method, key.length > 0 && key[0] !== "");
+    const body = JSON.stringify({ Bucket: bucket, Key: key.join("/") });
+    return onCall({ service: "s3", operation, body, functionName, sessionToken }, () => services.sqs.s3(call));
+  }
 
-  const sessionToken = call.headers["x-amz-security-token"];
-  const functionName = /Credential=local-([^/]+)\//.exec(call.headers["authorization"] ?? "")?.[1];
   if (target === undefined && form) {
     const query = new URLSearchParams(call.body.toString());
     const ask = services.account[query.get("Action") ?? ""];
@@ -200,6 +214,23 @@ async function local(call: Call, path: string, services: Services): Promise<Answ
     return functionUrl.serve({ method, headers, body, target: call.url.slice(`/_local/url/${name}`.length) || "/" });
   }
   return errorAnswer("NotFound", `There is no ${call.method} ${path}`, 404);
+}
+
+function s3Operation(method: string, hasKey: boolean): string {
+  if (!hasKey) return "ListObjectsV2";
+  return { GET: "GetObject", HEAD: "HeadObject", PUT: "PutObject", DELETE: "DeleteObject" }[method] ?? method;
+}
+
+/** The call's name in Lambda's API, and whom it concerns. */
+function lambdaOperation({ method }: Call, path: string): { operation: string; body: string } {
+  const [, , collection, name = "", action] = path.split("/").map(decodeURIComponent);
+  if (collection === "functions" && action === "invocations") {
+    return { operation: "InvokeFunction", body: JSON.stringify({ FunctionName: name }) };
+  }
+  const verb = method === "PUT" ? "Update" : "Get";
+  if (collection === "functions") return { operation: "GetFunction", body: JSON.stringify({ FunctionName: name }) };
+  if (name === "") return { operation: "ListEventSourceMappings", body: "{}" };
+  return { operation: `${verb}EventSourceMapping`, body: JSON.stringify({ UUID: name }) };
 }
 
 /** Of Lambda's REST API: invoking a function, reading its environment, listing mappings and pausing one. */

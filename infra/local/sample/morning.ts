@@ -11,15 +11,17 @@ export type Step = {
   faults?: readonly Record<string, unknown>[];
   /** Hands in Meta's console, or the customer's: laid over the world. */
   world?: Record<string, unknown>;
+  /** Meta's webhooks about that are lost. */
+  isUnheard?: boolean;
   /** Waits first. A re-share must be newer than the revocation by more than the clocks' skew (T1). */
   pauseMs?: number;
   commands: readonly SampleCommand[];
+  /** What must become of WABAs that no command names, by WABA id: a status, or `held` for a removal that waits. */
+  wabas?: Readonly<Record<string, string>>;
   /** Estate scans once the commands have ended. */
   scans?: number;
   /** The findings that are open when the step is over, by kind and subject. */
   findings?: readonly string[];
-  /** What must become of WABAs that no command names, by WABA id: a status, or `held` for a removal that waits. */
-  wabas?: Readonly<Record<string, string>>;
 };
 
 export type SampleCommand = {

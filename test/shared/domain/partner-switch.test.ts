@@ -109,7 +109,6 @@ describe("a switched WABA", () => {
 
 test("a switch that was proven is behind a WABA: unequal later, it is mismatched, not pending for another month", () => {
   const later = at("2026-09-10T00:00:00Z");
-  const request = shareRequest({ partnerSwitch: true });
   const evidence = { checkedAt: first, verifiedAt: first };
   const due = dueIn(request, later, policy.verifyGraceMs.length - 1);
   const waba: Waba = { ...sharedWaba({ request, due, evidence }), status: "verified" };
