@@ -83,8 +83,11 @@ async function fateOf(messageId: string, replay: Replay, { store }: FollowDeps):
   const owner = record?.businessId ?? businessId;
   const business = owner === undefined ? undefined : await store.loadBusiness(owner);
   if (business !== undefined && isOnItem(business, commandId)) return { ...about, fate: "on-item" };
-  if (record === undefined || record.changedAt < replay.startedAt) return { ...about, fate: "unknown" };
-  return { ...about, fate: "blocked", reason: record.reason };
+  // Between the two reads it may have left the item with its outcome.
+  const latest = await store.loadCommand(commandId);
+  if (latest?.outcome !== undefined) return { ...about, fate: latest.outcome, reason: latest.reason };
+  if (latest === undefined || latest.changedAt < replay.startedAt) return { ...about, fate: "unknown" };
+  return { ...about, fate: "blocked", reason: latest.reason };
 }
 
 function isOnItem(business: Business, commandId: string): boolean {
