@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import * as z from "zod/mini";
 import type { Request } from "../domain/business.ts";
 import { revokeReasons } from "../domain/business.ts";
@@ -206,22 +206,26 @@ export function parseBody(
     return { kind: "invalid", detail: "body: not JSON", hash: bodyHash };
   }
 
-  const continuation = continuationSchema.safeParse(value);
-  if (continuation.success && continuation.data.work === type) {
-    return { kind: "continuation", continuation: continuation.data };
-  }
-  const named = subjectOf(value);
   const parsed = commandSchemas[type].safeParse(value);
   if (!parsed.success) {
+    const continuation = continuationSchema.safeParse(value);
+    if (continuation.success && continuation.data.work === type) {
+      return { kind: "continuation", continuation: continuation.data };
+    }
     const faults = parsed.error.issues.map(describeIssue);
     // Cut, or sent, in the middle of a character it could not be stored.
     const detail = faults.join("; ").slice(0, 500).toWellFormed();
-    return { kind: "invalid", detail, hash: bodyHash, ...named };
+    return { kind: "invalid", detail, hash: bodyHash, ...subjectOf(value) };
   }
   const { version: _version, requestedAt: requestedAtText, ...rest } = parsed.data;
   const requestedAt = Date.parse(requestedAtText);
   if (requestedAt > sentAt + clockSkewMs) {
-    return { kind: "invalid", detail: "requestedAt: later than the message was sent", hash: bodyHash, ...named };
+    return {
+      kind: "invalid",
+      detail: "requestedAt: later than the message was sent",
+      hash: bodyHash,
+      ...subjectOf(value),
+    };
   }
   return { kind: "command", request: { ...rest, requestedAt, hash: sha256(canonical(parsed.data)) } };
 }
@@ -246,5 +250,5 @@ function canonical(value: Record<string, unknown>): string {
 }
 
 function sha256(text: string): string {
-  return createHash("sha256").update(text).digest("hex");
+  return hash("sha256", text);
 }

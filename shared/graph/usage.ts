@@ -92,6 +92,7 @@ function isSilent(headers: IncomingHttpHeaders): boolean {
 }
 
 function parseHeader<S extends z.ZodMiniType>(header: string | string[] | undefined, schema: S) {
+  if (header === undefined) return undefined;
   try {
     return schema.safeParse(JSON.parse(String(header))).data;
   } catch {

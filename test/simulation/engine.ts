@@ -183,10 +183,12 @@ export function createEngine(history: History, options: EngineOptions) {
     return promise;
   }
 
-  function say(about: Process | string, what: string): void {
+  /** For the trace; what takes long to put in words is a function, asked only when there is one. */
+  function say(about: Process | string, what: string | (() => string)): void {
     if (options.trace === undefined) return;
     const subject = typeof about === "string" ? about : (about.invocation?.key ?? about.name);
-    options.trace(`${stamp(now(), history.startAt)}  ${subject.padEnd(34)} ${what}`);
+    const words = typeof what === "string" ? what : what();
+    options.trace(`${stamp(now(), history.startAt)}  ${subject.padEnd(34)} ${words}`);
   }
 
   return {

@@ -373,22 +373,14 @@ function isAbsent(item: Item | undefined): boolean {
   return item === undefined;
 }
 
-const sealedObjects = new WeakSet<object>();
-
 /**
  * The value as a table keeps it: without undefined, and unchangeable, so that it can be handed out as it is. What was
  * sealed before is shared, which makes a write cost what it changes.
  */
 function sealed<T>(value: T): T {
-  if (typeof value !== "object" || value === null || sealedObjects.has(value)) return value;
-  if (Array.isArray(value)) {
-    const list = Object.freeze(value.map(sealed)) as T & object;
-    sealedObjects.add(list);
-    return list;
-  }
+  if (typeof value !== "object" || value === null || Object.isFrozen(value)) return value;
+  if (Array.isArray(value)) return Object.freeze(value.map(sealed)) as T;
   const copy: Record<string, unknown> = {};
   for (const [key, one] of Object.entries(value)) if (one !== undefined) copy[key] = sealed(one);
-  Object.freeze(copy);
-  sealedObjects.add(copy);
-  return copy as T;
+  return Object.freeze(copy) as T;
 }

@@ -133,7 +133,7 @@ export function createMetaTransport(engine: Engine, history: History, process: P
         const isOk = known.status === 200;
         engine.say(
           process,
-          `${name} ${subject} → ${isOk ? JSON.stringify(known.body) : `error ${errorCodeOf(known)}`}`,
+          () => `${name} ${subject} → ${isOk ? JSON.stringify(known.body) : `error ${errorCodeOf(known)}`}`,
         );
         invocation?.metaReads.push({ name, id: subject, sentAt: leftAt, body: known.body, isOk });
         // An app without a limit is told nothing of how much of it is used.

@@ -61,6 +61,7 @@ const batchSize = { share: 1, verify: 10, revoke: 1 } as const;
 const concurrencyMax = 5;
 const maxReceiveCount = 5;
 const sweepEveryMs = 5 * 60_000;
+const slowAfterMs = 4 * 3_600_000;
 const works = ["share", "verify", "revoke"] as const;
 const flows = { share: shareFlow, verify: verifyFlow, revoke: revokeFlow } as const;
 const stopAt = { share: 0.8, verify: 0.9, revoke: undefined } as const;
@@ -165,7 +166,9 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     const random = randomOf(`${history.seed} message ${name}`);
     const delayed = Math.ceil(Math.min(Math.max(delayMs, 0), delayMsMax) / 1000) * 1000;
     // No order is promised: most come at once, some overtake others by minutes.
-    const jitterMs = random.chance(0.1) ? random.span(1000, 120_000) : random.whole(1, 400);
+    // In a history of weeks, what still waits for a person is slow to come: each of its turns would be like the one before.
+    const lateMs = now() > history.quietAt + slowAfterMs && work !== "revoke" && count > 1 ? 3_600_000 : 0;
+    const jitterMs = lateMs + (random.chance(0.1) ? random.span(1000, 120_000) : random.whole(1, 400));
     show(message, now() + delayed + jitterMs);
     // Delivered twice, though nothing went wrong.
     if (now() < history.quietAt && random.chance((count === 1 ? 0.04 : 0.002) * history.faultRate)) {
@@ -297,21 +300,24 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
 
   function eventsOf(process: Process): EventBus {
     return {
-      send: (events) =>
-        step(process, "send events", writeFaults, probability["send events"] ?? 0, () => {
+      async send(events) {
+        // As the real one: nothing to say is no call.
+        if (events.length === 0) return;
+        await step(process, "send events", writeFaults, probability["send events"] ?? 0, () => {
           for (const event of events) {
             engine.say(process, `announces ${event.detailType} ${event.commandId ?? ""} ${event.reason ?? ""}`);
             bus.push(event);
             judge.onEvent(event);
           }
-        }),
+        });
+      },
     };
   }
 
   function logOf(process: Process): Logger {
     function write(message: unknown, ...about: unknown[]): void {
       if (history.seed % 16 === 0) logged.push(message, ...about);
-      engine.say(process, `log: ${String(message)} ${JSON.stringify(about[0] ?? {})}`);
+      engine.say(process, () => `log: ${String(message)} ${JSON.stringify(about[0] ?? {})}`);
     }
     const log = {
       createChild: () => log,
@@ -362,7 +368,10 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       feed(work);
     }
     engine.invoke(process, `${work} ${first?.key ?? ""}`, timeoutMs[work], (invocation) => {
-      engine.say(process, `receives ${batch.map((message) => `${message.key} (${message.receiveCount})`).join(", ")}`);
+      engine.say(
+        process,
+        () => `receives ${batch.map((message) => `${message.key} (${message.receiveCount})`).join(", ")}`,
+      );
       const context = { getRemainingTimeInMillis: () => Math.max(0, endsAt - now()) } as Context;
       process.handler({ Records }, context).then(
         ({ batchItemFailures }) => finish(batchItemFailures.map((failure) => failure.itemIdentifier)),
@@ -506,8 +515,11 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
 
   // --- the world outside
 
-  function redrive(): void {
-    for (const message of messages.filter(({ place }) => place === "dead letters")) {
+  /** @param all also what we rejected: it can only be rejected again. */
+  function redrive(all: boolean): void {
+    for (const message of messages.filter(
+      ({ place, reason }) => place === "dead letters" && (all || reason === undefined),
+    )) {
       message.place = "gone";
       engine.say(message.key, "is redriven");
       const { reason: _reason, ...attributes } = message.attributes;
@@ -567,7 +579,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         return undefined;
       }
       case "redrive":
-        return redrive();
+        return redrive(true);
       case "double-sweep":
         sweep();
         return sweep();
@@ -583,7 +595,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   }
   for (const hand of history.hands) engine.at(hand.at, () => lend(hand));
   // A person goes through the dead letters once all is repaired, and again.
-  for (const afterMs of [1_800_000, 4_500_000, 9_000_000]) engine.at(history.quietAt + afterMs, redrive);
+  for (const afterMs of [1_800_000, 9_000_000]) engine.at(history.quietAt + afterMs, () => redrive(false));
 
   return { table, meta, messages, bus, audit, logged, secrets, stream, isPublished: () => published === stream.length };
 
@@ -693,8 +705,14 @@ function streamRecordOf({ before, after }: TableChange, number: number): object 
   return {
     dynamodb: {
       SequenceNumber: String(number),
-      NewImage: marshall({ pk, transitionId, version, changedAt, events }),
-      ...(before?.transition === undefined ? {} : { OldImage: marshall({ pk, transitionId: before.transition.id }) }),
+      NewImage: {
+        pk: { S: pk },
+        transitionId: { S: transitionId },
+        version: { N: String(version) },
+        changedAt: { N: String(changedAt) },
+        ...(events.length === 0 ? { events: { L: [] } } : marshall({ events })),
+      },
+      ...(before?.transition === undefined ? {} : { OldImage: { transitionId: { S: before.transition.id } } }),
     },
   };
 }

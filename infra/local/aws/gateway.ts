@@ -26,8 +26,14 @@ export type Services = {
   invokeNow: (name: string, payload: unknown) => Promise<InvocationResult>;
 };
 
-/** A call to an AWS service, with its JSON as it came; `functionName` when one of the stack's functions makes it. */
-export type AwsCall = { service: string; operation: string; body: string; functionName?: string | undefined };
+/** A call to an AWS service, with its JSON as it came. Who makes it is known of the stack's functions and their processes. */
+export type AwsCall = {
+  service: string;
+  operation: string;
+  body: string;
+  functionName?: string | undefined;
+  sessionToken?: string | undefined;
+};
 
 /**
  * Sees every AWS call, may delay it, replace its answer before or after it took effect, or throw: the caller then
@@ -104,11 +110,12 @@ async function route(call: Call, services: Services, onCall: OnCall): Promise<An
   const [, bucket = ""] = path.split("/");
   if (target === undefined && !form && services.sqs.buckets.has(bucket)) return services.sqs.s3(call);
 
+  const sessionToken = call.headers["x-amz-security-token"];
   const functionName = /Credential=local-([^/]+)\//.exec(call.headers["authorization"] ?? "")?.[1];
   if (target === undefined && form) {
     const { operation, input } = parseQueryCall(call.body.toString());
     const body = JSON.stringify(input);
-    const answer = await onCall({ service: "sqs", operation, body, functionName }, () =>
+    const answer = await onCall({ service: "sqs", operation, body, functionName, sessionToken }, () =>
       guarded(() => sqs(operation, body, call, services)),
     );
     return queryAnswer(operation, answer);
@@ -119,7 +126,7 @@ async function route(call: Call, services: Services, onCall: OnCall): Promise<An
     return errorAnswer("UnknownOperationException", `The local AWS knows no ${target ?? `${call.method} ${path}`}`);
   }
   const body = call.body.toString();
-  return onCall({ service, operation, body, functionName }, () =>
+  return onCall({ service, operation, body, functionName, sessionToken }, () =>
     guarded(() => {
       if (service === "sqs") return sqs(operation, body, call, services);
       if (service === "secretsmanager") return operate(services.secretsManager, operation, call);

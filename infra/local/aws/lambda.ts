@@ -15,7 +15,14 @@ export type InvocationResult = { requestId: string } & (
 );
 
 /** What a process of a function works on at this moment. */
-export type RunningInvocation = { functionName: string; requestId: string; pid: number; payload: unknown };
+export type RunningInvocation = {
+  functionName: string;
+  requestId: string;
+  pid: number;
+  /** Of the process's dummy credentials: its calls to AWS carry it. */
+  sessionToken: string;
+  payload: unknown;
+};
 
 export type LambdaFunction = {
   logicalId: string;
@@ -116,7 +123,8 @@ function createFunction(
     invocations += 1;
     try {
       const runtime = takeIdle() ?? (await startRuntime({ directory, environment, log, children: options.children }));
-      const invocation = { functionName: name, requestId, pid: runtime.pid, payload };
+      const { pid, sessionToken } = runtime;
+      const invocation = { functionName: name, requestId, pid, sessionToken, payload };
       running.add(invocation);
       const outcome = await runtime
         .run({ requestId, payload: JSON.stringify(payload ?? {}), timeoutMs, arn })
@@ -152,6 +160,7 @@ function createFunction(
 type Outcome = { ok: true; payload: unknown } | { ok: false; error: InvocationError };
 type Runtime = {
   pid: number;
+  sessionToken: string;
   run: (invocation: { requestId: string; payload: string; timeoutMs: number; arn: string }) => Promise<Outcome>;
   alive: () => boolean;
 };
@@ -166,9 +175,10 @@ async function startRuntime(options: {
   log: (line: string) => void;
   children: ChildProcesses;
 }): Promise<Runtime> {
+  const sessionToken = `local-${randomUUID()}`;
   const child = options.children.start(process.execPath, [runtimeFile], {
     cwd: options.directory,
-    env: options.environment,
+    env: { ...options.environment, AWS_SESSION_TOKEN: sessionToken },
     stdio: ["ignore", "pipe", "pipe", "ipc"],
   });
   for (const stream of [child.stdout, child.stderr]) {
@@ -230,6 +240,7 @@ async function startRuntime(options: {
   if (pid === undefined) throw new Error("The process has ended");
   return {
     pid,
+    sessionToken,
     alive,
     run: async ({ requestId, payload, timeoutMs, arn }) => {
       const answer = nextWithin(timeoutMs);
@@ -260,7 +271,6 @@ function lambdaEnvironment(
   return {
     AWS_ACCESS_KEY_ID: accessKeyId(name),
     AWS_SECRET_ACCESS_KEY: "local",
-    AWS_SESSION_TOKEN: "local",
     AWS_REGION: region,
     AWS_DEFAULT_REGION: region,
     AWS_ENDPOINT_URL: endpoint,

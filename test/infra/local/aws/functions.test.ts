@@ -155,7 +155,8 @@ describe("the local controls", () => {
     const pid = Number(received()?.["pid"]);
     const response = await fetch(`${aws.endpoint}/_local/running`);
     const running = await response.json();
-    expect(running).toEqual([{ functionName: "sample-worker", requestId: expect.any(String), pid, payload }]);
+    const about = { requestId: expect.any(String), sessionToken: expect.any(String) };
+    expect(running).toEqual([{ functionName: "sample-worker", pid, payload, ...about }]);
     process.kill(pid, "SIGKILL");
     expect(await held).toMatchObject({ ok: false, error: { errorMessage: expect.stringContaining("SIGKILL") } });
     expect(aws.running()).toEqual([]);
