@@ -2,8 +2,6 @@ import { randomUUID } from "node:crypto";
 import { Metrics, MetricUnit } from "@aws-lambda-powertools/metrics";
 import middy from "@middy/core";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { LambdaClient, UpdateEventSourceMappingCommand } from "@aws-sdk/client-lambda";
-import { SQSClient } from "@aws-sdk/client-sqs";
 import * as z from "zod/mini";
 import { buildCallerDeps, clockOf } from "../../shared/command-deps.ts";
 import { parseEnvironment } from "../../shared/environment.ts";
@@ -18,7 +16,6 @@ import { tendTokenBreaker } from "./token-breaker.ts";
 
 const environment = parseEnvironment(reconcileEnvironment, process.env);
 const client = new DynamoDBClient();
-const lambda = new LambdaClient();
 const now = clockOf(environment);
 const log = createLogger("reconcile");
 const caller = buildCallerDeps(environment, log, now);
@@ -32,7 +29,7 @@ const checkMsMax = 20_000;
 const deps = {
   store: createStateStore({ client, tableName: environment.STATE_TABLE_NAME, newId: randomUUID }),
   dueIndex: createDueIndex(client, environment.STATE_TABLE_NAME, environment.DUE_INDEX_NAME),
-  queues: createQueues(new SQSClient(), {
+  queues: createQueues(async () => new (await import("@aws-sdk/client-sqs")).SQSClient(), {
     wake: {
       share: environment.SHARE_QUEUE_URL,
       verify: environment.VERIFY_QUEUE_URL,
@@ -45,6 +42,9 @@ const deps = {
   stopAt: { share: environment.SHARES_STOP_AT, verify: environment.VERIFIES_STOP_AT },
   checkToken: () => checkSystemToken(caller, environment.CREDIT_LINE_ID, AbortSignal.timeout(checkMsMax)),
   async feedCommands(Enabled: boolean) {
+    // A heavy client for a rare need: most runs pause nothing.
+    const { LambdaClient, UpdateEventSourceMappingCommand } = await import("@aws-sdk/client-lambda");
+    const lambda = new LambdaClient();
     for (const UUID of environment.COMMAND_SOURCE_IDS) {
       await lambda.send(new UpdateEventSourceMappingCommand({ UUID, Enabled }));
     }
