@@ -54,7 +54,8 @@ export async function startPartner(customers: Customer[], config: Partial<StageC
     /** Sends a command and waits for its event, and until nothing moves any more. */
     async send(type: Type, about: Record<string, unknown>, detailType: string): Promise<Spent> {
       sent += 1;
-      const commandId = `bench-${String(sent).padStart(8, "0")}`;
+      // As long as a UUID: every byte of it counts.
+      const commandId = `00000000-0000-4000-8000-${String(sent).padStart(12, "0")}`;
       const requestedAt = new Date().toISOString();
       const body = { version: "1", type, commandId, requestedAt, requestedBy: "onboarding-service", ...about };
       const calls = stack.meta?.model.calls ?? [];
