@@ -92,7 +92,12 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
     description: "Takes the credit line back from a business, wherever it was shared",
     batchSize: 1,
     schema: revokeEnvironment,
-    environment: command,
+    environment: (own) => ({
+      ...command(own),
+      ON_PARTNER_REMOVED: config.onPartnerRemoved,
+      BREAKER_REMOVALS: String(config.breaker.removals),
+      BREAKER_WINDOW_SECONDS: String(config.breaker.windowMinutes * 60),
+    }),
     grants,
     errorImpact: "Credit lines stay shared: the partner keeps paying for customers who left or do not pay.",
     backlogImpact: "The partner keeps paying for a customer who left or does not pay.",

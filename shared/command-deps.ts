@@ -8,6 +8,8 @@ import { createEventBus } from "./event-bus.ts";
 import type { CallerDeps } from "./graph/caller.ts";
 import type { Graph } from "./graph/client.ts";
 import { createGraph } from "./graph/client.ts";
+import type { Portfolio } from "./graph/portfolio.ts";
+import { createPortfolio } from "./graph/portfolio.ts";
 import { checkSystemToken, watchTokenSource } from "./graph/system-token.ts";
 import { createTokens, createTokenSource } from "./graph/tokens.ts";
 import { createTransport } from "./graph/transport.ts";
@@ -25,6 +27,8 @@ import { createStateStore } from "./store/state-store.ts";
 export type CommandDeps = {
   store: StateStore;
   graph: Graph;
+  /** Only an automatic revocation looks beyond its business. */
+  portfolio: Pick<Portfolio, "pageWabas">;
   queues: Queues;
   events: EventBus;
   log: Logger;
@@ -68,10 +72,19 @@ type CommandEnvironment = GraphEnvironment & {
 type ShareSettings = Pick<Policy, "currencies" | "shareMethod" | "secondPost" | "systemUserId">;
 const noShare: ShareSettings = { currencies: [], shareMethod: "share-and-attach", secondPost: "person" };
 
+/** Those of an automatic revocation. */
+type RemovalSettings = Pick<Policy, "onPartnerRemoved" | "breaker">;
+const noRemoval: RemovalSettings = { onPartnerRemoved: "hold", breaker: { removals: 0, windowMs: 0 } };
+
 export function buildCommandDeps(
   work: Continuation["work"],
   environment: CommandEnvironment,
-  others: { wake?: Partial<Record<Continuation["work"], string>>; share?: ShareSettings; stopAt?: number } = {},
+  others: {
+    wake?: Partial<Record<Continuation["work"], string>>;
+    share?: ShareSettings;
+    removal?: RemovalSettings;
+    stopAt?: number;
+  } = {},
 ): CommandDeps {
   const now = clockOf(environment);
   const log = createLogger(work);
@@ -90,6 +103,7 @@ export function buildCommandDeps(
   return {
     store,
     graph: createGraph(caller),
+    portfolio: createPortfolio(caller),
     quota: createQuota({ store, now, stopAt: others.stopAt, meter, systemToken }),
     queues: createQueues(async () => new (await import("@aws-sdk/client-sqs")).SQSClient(), {
       own: environment.QUEUE_URL,
@@ -110,6 +124,7 @@ export function buildCommandDeps(
       clockSkewMs: environment.CLOCK_SKEW_SECONDS * 1000,
       verifyGraceMs: environment.VERIFY_GRACE_SECONDS.map((seconds) => seconds * 1000),
       ...(others.share ?? noShare),
+      ...(others.removal ?? noRemoval),
     },
     graphTimeoutMs: environment.GRAPH_TIMEOUT_MS,
     clockSkewMs: environment.CLOCK_SKEW_SECONDS * 1000,

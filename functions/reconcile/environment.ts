@@ -12,7 +12,7 @@ export const reconcileEnvironment = z.object({
   SHARES_STOP_AT: numeric,
   VERIFIES_STOP_AT: numeric,
   CREDIT_LINE_ID: text,
-  /** The event sources of share, verify and revoke, by their ids. */
+  /** The ids of the event sources of share, verify and revoke, in this order. */
   COMMAND_SOURCE_IDS: textList,
 });
 

@@ -5,7 +5,7 @@ import type { LimitStore } from "../../shared/store/limit-store.ts";
 export type BreakerDeps = {
   store: LimitStore;
   checkToken: () => Promise<TokenState>;
-  /** Lets the command queues feed their functions, or not. Repeating it changes nothing. */
+  /** Lets the command queues feed their functions, but for those that a person has paused, or none. Repeating it changes nothing. */
   feedCommands: (enabled: boolean) => Promise<void>;
   /** Told once a run, whatever comes of it. */
   report: (tokenIsDead: boolean) => void;
@@ -15,8 +15,8 @@ export type BreakerDeps = {
 
 /**
  * The command functions only record that the system token is dead. Here their event sources are paused while it is, so
- * that no message is received in vain, and resumed when it works again. Each step may be repeated after a crash: the
- * breaker is not closed before the sources run.
+ * that no message is received in vain, and resumed when it works again. Each run sets the sources as they should be now:
+ * a run that was frozen while the token was mended may have paused them after all (found by simulation).
  * @returns whether commands still wait.
  */
 export async function tendTokenBreaker(deps: BreakerDeps): Promise<boolean> {
@@ -24,7 +24,10 @@ export async function tendTokenBreaker(deps: BreakerDeps): Promise<boolean> {
   const breaker = await store.loadBreaker();
   // As it was found: one that functions open again and again must raise the alarm, though each check here goes well.
   report(breaker?.state === "open");
-  if (breaker === undefined || breaker.state === "closed") return false;
+  if (breaker === undefined || breaker.state === "closed") {
+    await feedCommands(true);
+    return false;
+  }
   const since = new Date(breaker.since).toISOString();
   if (breaker.state === "open") {
     const { blockedUntil = 0 } = await store.loadLimits();

@@ -2,13 +2,14 @@ import type { CommandDeps } from "../../shared/command-deps.ts";
 import { wakeSoon } from "../../shared/command-deps.ts";
 import type { Continuation } from "../../shared/contracts/commands.ts";
 import type { Business, Change, RevokeRequest } from "../../shared/domain/business.ts";
-import { dueEntries, lookDelayMs, newBusiness } from "../../shared/domain/business.ts";
+import { dueEntries, isAutomatic, isSame, lookDelayMs, newBusiness } from "../../shared/domain/business.ts";
 import type { EstateReading, RecordReading } from "../../shared/domain/readings.ts";
 import type { RevocationRun } from "../../shared/domain/revoke.ts";
 import {
   announceRevokedAgain,
   decideRevoke,
   joinedMax,
+  joinHeld,
   joinRevocation,
   markRevocation,
   mayDelete,
@@ -20,6 +21,7 @@ import { BlockedError, LaterError, ReusedError, ThrottledError } from "../../sha
 import { listEstate, readEstate, readRecords } from "../../shared/graph/read-estate.ts";
 import type { Flow, Turn } from "../../shared/queue-handler.ts";
 import type { Pointer } from "../../shared/store/items.ts";
+import { judgeRemoval } from "./judge-removal.ts";
 
 /** A decision that keeps losing its write leaves the message to its next receive. */
 const roundsMax = 8;
@@ -103,6 +105,8 @@ async function revokeAllocations(
 ): Promise<void> {
   const { store, now, policy } = deps;
   turn.log.appendKeys({ businessId });
+  // A removal is told of once: its answer stands, and another removal of the same WABA is another command (T2).
+  if (isAutomatic(request) && turn.concluded?.outcome === "refused") return repeatConclusion(turn, deps);
   for (let round = 0; round < roundsMax; round += 1) {
     const business = (await store.loadBusiness(businessId)) ?? newBusiness(businessId, now());
     const decision = decideRevoke(business, request, turn.concluded?.outcome === "done", policy);
@@ -130,17 +134,36 @@ async function revokeAllocations(
         }
         change = joinRevocation(business, request);
         break;
+      case "removal":
+        change = await judgeRemoval(business, request, turn, deps);
+        break;
       case "mark":
         change = markRevocation(business, request, now());
         break;
     }
     const written = await store.commit(business, change, now());
     if (!written.saved) continue;
-    if (written.business.revocation?.state !== "open") return;
-    turn.onItem = true;
-    return driveRevocation(businessId, turn, deps);
+    if (isAutomatic(request) && isTurnedAway(request, written.business, change)) {
+      throw new LaterError("too many removals wait for this business", lookDelayMs(6, policy.settleWindowMs));
+    }
+    return goOn(written.business, turn, deps);
   }
   throw new Error("The item changed too often to revoke");
+}
+
+/** The removal is noted, but among what is held there was no place for its command. */
+function isTurnedAway(request: RevokeRequest, { held }: Business, { conclusions }: Change): boolean {
+  const isKept = held?.requests.some((one) => isSame(one, request)) ?? true;
+  return !isKept && !conclusions.some((one) => isSame(one.request, request));
+}
+
+/** Drives what is open, or asks for the next look at what is held. */
+async function goOn(business: Business, turn: Turn, deps: CommandDeps): Promise<void> {
+  const { businessId, revocation, held } = business;
+  turn.onItem ||= revocation?.state === "open";
+  if (revocation?.state === "open") return driveRevocation(businessId, turn, deps);
+  const entry = dueEntries(business).find(({ commandId }) => commandId === held?.requests[0]?.commandId);
+  await wakeSoon(deps, turn.log, entry, businessId);
 }
 
 /** The same event under the same id; nothing is written (P3). */
@@ -249,7 +272,8 @@ async function continueRevoke(continuation: Continuation, turn: Turn, deps: Comm
     return continuePending(wabaId, looks, turn, deps);
   }
   const business = await deps.store.loadBusiness(businessId);
-  const { revocation } = business ?? {};
+  const { revocation, held } = business ?? {};
+  if (held?.requests[0]?.commandId === continuation.commandId) return continueHeld(continuation, turn, deps);
   if (business === undefined || revocation?.due === undefined || revocation.due.looks !== looks) {
     turn.log.debug("A stale look is dropped");
     return;
@@ -258,6 +282,22 @@ async function continueRevoke(continuation: Continuation, turn: Turn, deps: Comm
   turn.sweeps = revocation.due.sweeps;
   if (revocation.state === "done") await recheckRevoked(business, turn, deps);
   await driveRevocation(businessId, turn, deps);
+}
+
+/** What is held is judged again: by its due time, or because something changed that it waits for (W1). */
+async function continueHeld({ businessId = "", looks }: Continuation, turn: Turn, deps: CommandDeps): Promise<void> {
+  const { store, now } = deps;
+  for (let round = 0; round < roundsMax; round += 1) {
+    const business = await store.loadBusiness(businessId);
+    const { held, revocation } = business ?? {};
+    if (business === undefined || held === undefined || held.due.looks !== looks) return;
+    turn.request = held.requests[0];
+    turn.sweeps = held.due.sweeps;
+    const isOpen = revocation?.state === "open";
+    const change = isOpen ? joinHeld(business) : await judgeRemoval(business, undefined, turn, deps);
+    const written = await store.commit(business, change, now());
+    if (written.saved) return goOn(written.business, turn, deps);
+  }
 }
 
 /** A partner switch that was revoked before it took effect is looked at once more (R6). What is found live re-opens the revocation. */

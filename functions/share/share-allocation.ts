@@ -5,7 +5,7 @@ import type { Business, Change, Intent, ShareRequest } from "../../shared/domain
 import { dueEntries, isSharing, lookDelayMs, newBusiness } from "../../shared/domain/business.ts";
 import type { RecordReading, WabaReading } from "../../shared/domain/readings.ts";
 import type { Failure } from "../../shared/domain/reasons.ts";
-import type { PostOutcome, Settlement, ShareFacts } from "../../shared/domain/share.ts";
+import type { PostOutcome, Settlement, ShareDecision, ShareFacts } from "../../shared/domain/share.ts";
 import {
   adoptShare,
   answerRevoked,
@@ -25,6 +25,7 @@ import {
   refuse,
   settleRecord,
   settleShare,
+  withoutOwn,
 } from "../../shared/domain/share.ts";
 import { BlockedError, LaterError, ReusedError, ThrottledError } from "../../shared/errors.ts";
 import { storedFailure, type GraphFailure } from "../../shared/graph/errors.ts";
@@ -126,6 +127,12 @@ async function driveShare(
   for (let round = 0; round < roundsMax; round += 1) {
     const decision = decideShare(facts, policy);
     turn.log.debug("Share decided", { decision: decision.kind });
+    if (beginnings.has(decision.kind) && (await isAnswered(request, deps))) {
+      // Nor may it stay on the item, where others would wait for it.
+      const left = withoutOwn(facts.business, request);
+      if (left !== facts.business) await commit({ business: left, events: [], conclusions: [] });
+      return;
+    }
     let written: Written;
     switch (decision.kind) {
       case "read-waba": {
@@ -199,9 +206,6 @@ async function driveShare(
       }
     }
     if (written.saved) return;
-    // A duplicate that was quicker may have had the answer: it is this message's, too (T2).
-    const concluded = await store.loadCommand(request.commandId);
-    if (concluded?.outcome !== undefined && concluded.hash === request.hash) return;
     facts = await loadFacts(request, businessId, deps);
   }
   throw new Error("The item changed too often to decide");
@@ -209,6 +213,18 @@ async function driveShare(
   function commit(change: Change): Promise<Written> {
     return store.commit(facts.business, change, now());
   }
+}
+
+/** What a command may begin for its WABA, unless it was answered before. */
+const beginnings: ReadonlySet<ShareDecision["kind"]> = new Set(["adopt", "attempt", "allocate", "attach", "wait"]);
+
+/**
+ * A duplicate was quicker: what it answered is this message's answer too (T2). It is asked after the load, because an
+ * answer that comes later still raises the item's version, and this message loses its write.
+ */
+async function isAnswered({ commandId, hash }: ShareRequest, { store }: CommandDeps): Promise<boolean> {
+  const known = await store.loadCommand(commandId);
+  return known?.outcome !== undefined && known.hash === hash;
 }
 
 async function loadFacts(request: ShareRequest, businessId: string, deps: CommandDeps): Promise<ShareFacts> {

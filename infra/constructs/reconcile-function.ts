@@ -58,7 +58,7 @@ export function reconcileFunction(
       },
       ...graph.grants,
       {
-        actions: ["lambda:UpdateEventSourceMapping"],
+        actions: ["lambda:GetEventSourceMapping", "lambda:UpdateEventSourceMapping"],
         resources: sources.map((source) => source.eventSourceMappingArn),
       },
     ],

@@ -15,6 +15,8 @@ export type Business = {
   /** When E8 was first read completely for this business: the end of "first contact". */
   listedAt?: number;
   revocation?: Revocation;
+  /** Automatic revocations that wait. They stand beside the last revocation, whose word still counts for every share. */
+  held?: HeldRevocation;
   /** The latest share with `reshareAfterRevocation` that found its WABA shared; those under way stand on their WABAs. */
   reshare?: { commandId: string; requestedAt: number };
   /** Every allocation id ever answered or listed, by id. */
@@ -120,6 +122,9 @@ type WabaCommon = {
   creditLineId: string;
   /** The last share acted on: an older one never POSTs (T2). */
   request: ShareRequest;
+  /** When its last attempt was noted, or it was adopted: a removal that Meta dates earlier is over (W2). */
+  intendedAt?: number;
+  /** Meta told us that the customer removed us from it. Believed only as far as E3 bears it out. */
   removedAt?: number;
   evidence?: Evidence;
   lastFailure?: Failure;
@@ -174,7 +179,7 @@ export type Revocation = {
   request: RevokeRequest;
   /** The latest `requestedAt` of all the commands it answers. */
   requestedAt: number;
-  state: "open" | "held" | "done" | "nothing";
+  state: "open" | "done" | "nothing";
   epoch: number;
   startedAt: number;
   doneAt?: number;
@@ -183,6 +188,24 @@ export type Revocation = {
   openReason?: OpenReason;
   incompleteAnnounced?: true;
   due?: Due;
+};
+
+/**
+ * Why automatic revocations wait: `siblings` of the business are still funded, the stage holds them `by_policy`, E3 still
+ * shows the WABA or does not answer clearly, or too many customers left at once.
+ */
+export const holdReasons = ["siblings", "by_policy", "still_visible", "cannot_tell", "breaker"] as const;
+
+export type HoldReason = (typeof holdReasons)[number];
+
+/** Commands with an automatic reason that are neither refused nor under way: the item is their queue. */
+export type HeldRevocation = {
+  /** At least one, at most 20; the oldest first. */
+  requests: RevokeRequest[];
+  reason: HoldReason;
+  /** Since when for this reason. */
+  since: number;
+  due: Due;
 };
 
 /** How a command ended, and the event that says so. */
@@ -213,6 +236,9 @@ export type Policy = {
   clockSkewMs: number;
   secondPost: "auto" | "person";
   verifyGraceMs: number[];
+  onPartnerRemoved: "revoke-unless-siblings" | "revoke" | "hold";
+  /** More automatic revocations than this within the window stop all further ones. */
+  breaker: { removals: number; windowMs: number };
 };
 
 /** The state chart: which status may follow which. `none` is a WABA the item does not hold yet. */
@@ -275,7 +301,7 @@ export function dueEntries(business: Business): DueEntry[] {
   for (const [wabaId, { request, due }] of Object.entries(business.waiting)) {
     entries.push({ work: "share", wabaId, commandId: request.commandId, requestedAt: request.requestedAt, due });
   }
-  const { revocation, recordIntent } = business;
+  const { revocation, recordIntent, held } = business;
   if (recordIntent?.due !== undefined) {
     const { wabaId, commandId, requestedAt } = recordIntent.request;
     entries.push({ work: "share", wabaId, commandId, requestedAt, due: recordIntent.due });
@@ -283,6 +309,14 @@ export function dueEntries(business: Business): DueEntry[] {
   if (revocation?.due !== undefined) {
     const { commandId } = revocation.request;
     entries.push({ work: "revoke", commandId, requestedAt: revocation.requestedAt, due: revocation.due });
+  }
+  const [first] = held?.requests ?? [];
+  if (held !== undefined && first !== undefined) {
+    const { commandId, requestedAt } = first;
+    // Whichever change took the last sibling away: what waited for it is due at once (W1, H14).
+    const isFree = held.reason === "siblings" && siblingsOf(business, removedWabas(business)).length === 0;
+    const due = isFree ? { ...held.due, nextAt: Math.min(held.due.nextAt, held.since) } : held.due;
+    entries.push({ work: "revoke", commandId, requestedAt, due });
   }
   return entries;
 }
@@ -323,7 +357,8 @@ export function swept(business: Business, now: number, settleWindowMs: number): 
     Object.entries(business.waiting).map(([wabaId, entry]) => [wabaId, { ...entry, due: later(entry.due) }]),
   );
   const next: Business = { ...business, wabas, waiting };
-  const { revocation, recordIntent } = business;
+  const { revocation, recordIntent, held } = business;
+  if (held !== undefined) next.held = { ...held, due: later(held.due) };
   if (revocation?.due !== undefined) next.revocation = { ...revocation, due: later(revocation.due) };
   if (recordIntent?.due !== undefined) next.recordIntent = { ...recordIntent, due: later(recordIntent.due) };
   return next;
@@ -337,6 +372,28 @@ export function windowEnd(intent: Intent, settleWindowMs: number): number {
 /** A share of this WABA has taken effect, or may yet. */
 export function isHeld(waba: Waba): boolean {
   return isShared(waba) || (isSharing(waba) && (waba.intent !== undefined || waba.allocationId !== undefined));
+}
+
+/** The WABAs that Meta said the business removed us from, as far as the item tells. */
+export function removedWabas({ wabas, held }: Business): Set<string> {
+  const noted = Object.entries(wabas).filter(([, waba]) => waba.removedAt !== undefined);
+  const named = held?.requests.flatMap(({ wabaId }) => wabaId ?? []) ?? [];
+  return new Set([...noted.map(([wabaId]) => wabaId), ...named]);
+}
+
+/** The WABAs that a revocation would take the line from although they were not removed: funded, or perhaps being funded (W1). */
+export function siblingsOf(business: Business, removed: ReadonlySet<string>): string[] {
+  const held = Object.entries(business.wabas).filter(([, waba]) => isHeld(waba));
+  const allocating = business.recordIntent?.request.wabaId;
+  const funded = new Set([...held.map(([wabaId]) => wabaId), ...(allocating === undefined ? [] : [allocating])]);
+  return [...funded].filter((wabaId) => !removed.has(wabaId));
+}
+
+/** What is held is looked at again at once: something happened to a WABA that it is about. */
+export function lookingAgain(business: Business, wabaId: string, now: number): Business {
+  const { held } = business;
+  if (held?.requests.some((request) => request.wabaId === wabaId) !== true) return business;
+  return { ...business, held: { ...held, due: { ...held.due, nextAt: Math.min(held.due.nextAt, now) } } };
 }
 
 /**
@@ -358,6 +415,11 @@ export function isRevoked(business: Business, clockSkewMs: number): boolean {
   if (revocation?.state !== "done") return false;
   const reshared = resharedAt(business);
   return reshared === undefined || reshared <= revocation.requestedAt + clockSkewMs;
+}
+
+/** Nobody asked for it by name: it passes the sibling rule, the breaker and one E3 before anything is taken back (R2). */
+export function isAutomatic(request: RevokeRequest): boolean {
+  return request.reason === "partner_removed";
 }
 
 /** The very same command: its id and its whole content (T2). */

@@ -19,6 +19,8 @@ export const reasonClasses = {
   refused_by_meta: "command",
   /** Not in design.md: a verification of a WABA that was never shared fits none of its reasons and must end in one. */
   not_shared: "command",
+  /** Nor this: Meta told of a removal, and goes on showing the WABA as shared with us. */
+  still_shared: "command",
 
   token_dead: "setup",
   permission_denied: "setup",

@@ -10,12 +10,12 @@ import type {
   ShareRequest,
   Waba,
 } from "./business.ts";
-import { dueIn, isHeld, isSame, isShared, lookDelayMs, resharedAt, windowEnd } from "./business.ts";
+import { dueIn, isAutomatic, isHeld, isSame, isShared, lookDelayMs, resharedAt, windowEnd } from "./business.ts";
 import { recheckAfterSwitch } from "./calendar.ts";
 import type { EventDraft } from "./events.ts";
 import type { EstateReading, RecordReading } from "./readings.ts";
 import { isConfirmedDeleted, withRecords } from "./readings.ts";
-import type { OpenReason } from "./reasons.ts";
+import type { OpenReason, RefuseReason } from "./reasons.ts";
 
 export type RevokeDecision =
   | { kind: "join" }
@@ -24,6 +24,8 @@ export type RevokeDecision =
   | { kind: "superseded" }
   | { kind: "later" }
   | { kind: "announce-again" }
+  /** An automatic one: `decideRemoval` says what becomes of it. */
+  | { kind: "removal" }
   | { kind: "mark" };
 
 /**
@@ -42,14 +44,18 @@ export function decideRevoke(
     if (known !== undefined) return { kind: isSame(known, request) ? "drive" : "reused" };
     return { kind: "join" };
   }
+  const waiting = business.held?.requests.find((one) => one.commandId === request.commandId);
+  if (waiting !== undefined && !isSame(waiting, request)) return { kind: "reused" };
+  const over = revocation?.state === "done" || revocation?.state === "nothing";
+  const answered = fulfilled && revocation !== undefined && request.requestedAt <= revocation.requestedAt;
+  const isAnswered = over && (answered || !hasAnythingToRevoke(business));
+  if (isAutomatic(request)) return { kind: isAnswered ? "announce-again" : "removal" };
   const reshared = resharedAt(business);
   if (reshared !== undefined && reshared > request.requestedAt + policy.clockSkewMs) {
     // While every newer re-share is in flight, it is not known whether any is accepted: if none is, this revoke stands.
     return { kind: isReshareProven(business, request, policy) ? "superseded" : "later" };
   }
-  const over = revocation?.state === "done" || revocation?.state === "nothing";
-  const answered = fulfilled && revocation !== undefined && request.requestedAt <= revocation.requestedAt;
-  return { kind: over && (answered || !hasAnythingToRevoke(business)) ? "announce-again" : "mark" };
+  return { kind: isAnswered ? "announce-again" : "mark" };
 }
 
 function isReshareProven(business: Business, request: RevokeRequest, policy: Policy): boolean {
@@ -65,13 +71,16 @@ function hasAnythingToRevoke(business: Business): boolean {
   const records = Object.values(business.records).some(
     (record) => !isConfirmedDeleted(record) && record.foreign !== true,
   );
-  return wabas || records || business.recordIntent !== undefined;
+  return wabas || records || business.recordIntent !== undefined || business.held !== undefined;
 }
 
 /** At most this many further commands are answered by one revocation; another one comes back later. */
 export const joinedMax = 20;
 
-/** The marker, written before any listing. Intents are kept: what they may still do decides when it is done (R5). */
+/**
+ * The marker, written before any listing. Intents are kept: what they may still do decides when it is done (R5). What was
+ * held is answered by it: an operator's revoke takes along what the sibling rule or the breaker made wait.
+ */
 export function markRevocation(business: Business, request: RevokeRequest, now: number): Change {
   const epoch = business.epoch + 1;
   const { recordIntent } = business;
@@ -81,16 +90,19 @@ export function markRevocation(business: Business, request: RevokeRequest, now: 
       return [wabaId, marked(waba, allocating, now)];
     }),
   );
+  const { held, ...rest } = business;
+  const joined = held?.requests.filter((one) => one.commandId !== request.commandId) ?? [];
+  const times = [request, ...joined].map(({ requestedAt }) => requestedAt);
   const revocation: Revocation = {
     request,
-    requestedAt: Math.max(request.requestedAt, business.revocation?.requestedAt ?? 0),
+    requestedAt: Math.max(...times, business.revocation?.requestedAt ?? 0),
     state: "open",
     epoch,
     startedAt: now,
-    joined: [],
+    joined,
     due: { nextAt: now, looks: 0, sweeps: 0 },
   };
-  const next: Business = { ...business, epoch, wabas, revocation };
+  const next: Business = { ...rest, epoch, wabas, revocation };
   if (recordIntent !== undefined) {
     const { due: _overtaken, ...note } = recordIntent;
     next.recordIntent = note;
@@ -127,6 +139,13 @@ export function joinRevocation(business: Business, request: RevokeRequest): Chan
   return { business: { ...business, revocation: joined }, events: [], conclusions: [] };
 }
 
+/** A revocation that was opened again takes along what was held meanwhile. */
+export function joinHeld(business: Business): Change {
+  const { held, ...rest } = business;
+  const unheld = { business: rest, events: [], conclusions: [] };
+  return (held?.requests ?? []).reduce((change: Change, one) => joinRevocation(change.business, one), unheld);
+}
+
 /** A revocation that is over answers another command too; a later `requestedAt` still moves the bar for re-shares (T1). */
 export function announceRevokedAgain(business: Business, request: RevokeRequest): Change {
   const { revocation } = business;
@@ -139,11 +158,7 @@ export function announceRevokedAgain(business: Business, request: RevokeRequest)
   };
 }
 
-export function refuseRevoke(
-  businessId: string | undefined,
-  request: RevokeRequest,
-  reason: "superseded" | "owner_mismatch",
-): Conclusion {
+export function refuseRevoke(businessId: string | undefined, request: RevokeRequest, reason: RefuseReason): Conclusion {
   return {
     request,
     outcome: "refused",

@@ -21,6 +21,7 @@ import {
   isShared,
   isSharing,
   lookDelayMs,
+  lookingAgain,
   windowEnd,
   withoutWaiting,
   withWaba,
@@ -205,7 +206,7 @@ function attachBy({ businessTokenSecret }: ShareRequest, allocationId: string, n
 function decideAgainstRevocation(facts: ShareFacts, policy: Policy): ShareDecision | undefined {
   const { now, request, business } = facts;
   const { revocation } = business;
-  if (revocation === undefined || revocation.state === "held") return undefined;
+  if (revocation === undefined) return undefined;
   const settledAt = (revocation.doneAt ?? now) + policy.settleWindowMs;
   // Also after `nothing`: until the window is over, a slow worker of that revocation may still DELETE what it lists.
   const unsettled = revocation.state === "open" || now < settledAt;
@@ -255,12 +256,16 @@ export function intendShare(facts: ShareFacts, intent: Intent, policy: Policy, a
     allocationId === undefined ? { status: "sharing" as const } : { status: "allocated" as const, allocationId };
   const waba: Waba = {
     ...attaches,
-    ...beginning(request, policy),
+    ...beginning(request, intent.madeAt, policy),
     intent,
     due: dueIn(request, intent.sendDeadline + lookDelayMs(0, policy.settleWindowMs), triesOf(business, request)),
   };
   const next = withWaba(withoutOwn(listed, request), request.wabaId, waba);
-  return { business: next, events: [], conclusions: displaced(business, request) };
+  return {
+    business: lookingAgain(next, request.wabaId, facts.now),
+    events: [],
+    conclusions: displaced(business, request),
+  };
 }
 
 /** How often this very command was tried in vain: its due time comes ever later. */
@@ -270,9 +275,10 @@ function triesOf(business: Business, request: ShareRequest): number {
 }
 
 /** What a WABA's entry holds of the share that begins it. */
-function beginning(request: ShareRequest, policy: Policy) {
+function beginning(request: ShareRequest, intendedAt: number, policy: Policy) {
   const { currency } = request;
-  return { currency, method: request.method ?? policy.shareMethod, creditLineId: policy.creditLineId, request };
+  const method = request.method ?? policy.shareMethod;
+  return { currency, method, creditLineId: policy.creditLineId, request, intendedAt };
 }
 
 /** S4 of E4: the note stands on the business, the share waits in `sharing`. */
@@ -282,8 +288,9 @@ export function intendRecord(facts: ShareFacts, intent: Intent, policy: Policy):
   const nextAt = intent.sendDeadline + lookDelayMs(0, policy.settleWindowMs);
   const due = { nextAt, looks: triesOf(business, request), sweeps: 0 };
   const recordIntent = { ...intent, creditLineId: policy.creditLineId, request, due };
-  const waba: Waba = { status: "sharing", ...beginning(request, policy) };
-  const next = withWaba(withoutOwn(listed, request), request.wabaId, waba);
+  const waba: Waba = { status: "sharing", ...beginning(request, intent.madeAt, policy) };
+  const begun = withWaba(withoutOwn(listed, request), request.wabaId, waba);
+  const next = lookingAgain(begun, request.wabaId, facts.now);
   return { business: { ...next, recordIntent }, events: [], conclusions: displaced(business, request) };
 }
 
@@ -469,14 +476,13 @@ export function adoptShare(facts: ShareFacts, record: RecordReading, policy: Pol
   );
   const shared: SharedWaba = {
     status: "shared",
-    currency: request.currency,
-    method: request.method ?? policy.shareMethod,
+    ...beginning(request, now, policy),
     creditLineId: record.creditLineId,
-    request,
     allocationId: record.allocationId,
     due: dueIn(request, now + (policy.verifyGraceMs[0] ?? 0)),
   };
-  const next = withWaba(withoutOwn(listed, request), request.wabaId, shared);
+  const adopted = withWaba(withoutOwn(listed, request), request.wabaId, shared);
+  const next = lookingAgain(adopted, request.wabaId, now);
   const event: EventDraft = {
     ...shareEvent("Share Accepted", business.businessId, shared, business.wabas[request.wabaId]?.status),
     reason: "adopted",
@@ -502,7 +508,7 @@ export function parkShare({ business, request, now }: ShareFacts, until: number)
 }
 
 /** Answers a share that is already true, with the event of the state it asked for. */
-export function concludeShare({ business, request }: ShareFacts): Change {
+export function concludeShare({ business, request, now }: ShareFacts): Change {
   const waba = business.wabas[request.wabaId];
   if (!isShared(waba)) throw new Error(`WABA ${request.wabaId} is not shared`);
   const event = {
@@ -510,7 +516,8 @@ export function concludeShare({ business, request }: ShareFacts): Change {
     commandId: request.commandId,
   };
   return {
-    business: withReshare(withoutOwn(business, request), request),
+    // Where Meta said that it left, this share says that it is back: E3 must decide between them.
+    business: lookingAgain(withReshare(withoutOwn(business, request), request), request.wabaId, now),
     events: [],
     conclusions: [{ request, outcome: "done", event }],
   };
@@ -567,7 +574,7 @@ function isOvertaken(waba: Waba): waba is Waba & { due: NonNullable<Waba["due"]>
 }
 
 /** The item without what it held for this very command: its place among the waiting, and the due time of an entry it has left. */
-function withoutOwn(business: Business, request: ShareRequest | VerifyRequest): Business {
+export function withoutOwn(business: Business, request: ShareRequest | VerifyRequest): Business {
   const { wabaId } = request;
   const parked = business.waiting[wabaId];
   const unparked =

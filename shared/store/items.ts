@@ -8,8 +8,9 @@ import type {
   VerifyRequest,
   Waba,
 } from "../domain/business.ts";
-import { revokeReasons } from "../domain/business.ts";
+import { holdReasons, revokeReasons } from "../domain/business.ts";
 import { detailTypes, type RecordedEvent } from "../domain/events.ts";
+import type { RemovalBreaker } from "../domain/removal-breaker.ts";
 import { reasonClasses, type Failure, type Reason } from "../domain/reasons.ts";
 
 /** The items of the State table as they are stored (design.md §5). What is read back is parsed, so that a bad item is seen, not guessed at. */
@@ -82,6 +83,7 @@ const wabaFields = {
   method: methodSchema,
   creditLineId: text,
   request: shareRequestSchema,
+  intendedAt: z.optional(time),
   removedAt: z.optional(time),
   evidence: z.optional(
     z.object({
@@ -133,7 +135,7 @@ const recordSchema = z.object({
 const revocationSchema = z.object({
   request: revokeRequestSchema,
   requestedAt: time,
-  state: z.enum(["open", "held", "done", "nothing"]),
+  state: z.enum(["open", "done", "nothing"]),
   epoch: z.number(),
   startedAt: time,
   doneAt: z.optional(time),
@@ -151,6 +153,9 @@ export const businessSchema = z.object({
   name: z.optional(text),
   listedAt: z.optional(time),
   revocation: z.optional(revocationSchema),
+  held: z.optional(
+    z.object({ requests: z.array(revokeRequestSchema), reason: z.enum(holdReasons), since: time, due: dueSchema }),
+  ),
   reshare: z.optional(z.object({ commandId: text, requestedAt: time })),
   records: z.record(text, recordSchema),
   recordIntent: z.optional(
@@ -177,10 +182,11 @@ export const eventSchema = z.object({
   reason: z.optional(text),
 }) satisfies z.ZodMiniType<RecordedEvent>;
 
-/** `WABA#<id>`: the owner, written once; and revokes that came before it was known. */
+/** `WABA#<id>`: the owner, written once; when Meta told us that it was added; and revokes that came before the owner was known. */
 export const pointerSchema = z.object({
   wabaId: text,
   businessId: z.optional(text),
+  addedAt: z.optional(time),
   version: z.number(),
   pendingRevoke: z.optional(z.object({ requests: z.array(revokeRequestSchema), since: time, due: dueSchema })),
 });
@@ -225,6 +231,23 @@ export const breakerSchema = z.object({ state: z.enum(["open", "mended", "closed
 
 export type Breaker = z.output<typeof breakerSchema>;
 
+/** `BREAKER#paused-queues`: the command queues that a person keeps from feeding their functions, and why. */
+export const pausesSchema = z.partial(z.object({ share: pauseSchema(), verify: pauseSchema(), revoke: pauseSchema() }));
+
+function pauseSchema() {
+  return z.object({ by: text, why: text, since: time });
+}
+
+export type Pauses = z.output<typeof pausesSchema>;
+
+/** `BREAKER#removals`. */
+export const removalBreakerSchema = z.object({
+  state: z.enum(["closed", "stopped"]),
+  recent: z.record(text, time),
+  resumedAt: z.optional(time),
+  waking: z.optional(z.literal(true)),
+}) satisfies z.ZodMiniType<RemovalBreaker>;
+
 /** What every announced write carries, and what `publish` reads from the stream. */
 export const transitionSchema = z.object({
   pk: text,
@@ -242,6 +265,8 @@ export const keys = {
   command: (commandId: string): string => `COMMAND#${commandId}`,
   quota: "QUOTA#graph",
   tokenBreaker: "BREAKER#system-token",
+  pauses: "BREAKER#paused-queues",
+  removalBreaker: "BREAKER#removals",
 } as const;
 
 /** The sparse due index is spread over a few partitions; the sweep reads them all. */

@@ -1,8 +1,12 @@
 import type { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { ConditionalCheckFailedException, GetItemCommand, UpdateItemCommand } from "@aws-sdk/client-dynamodb";
 import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
+import * as z from "zod/mini";
+import type { EventDraft } from "../domain/events.ts";
+import type { RemovalBreaker } from "../domain/removal-breaker.ts";
+import { resumed } from "../domain/removal-breaker.ts";
 import type { Breaker, Reading } from "./items.ts";
-import { breakerSchema, keys, quotaSchema } from "./items.ts";
+import { breakerSchema, keys, quotaSchema, removalBreakerSchema } from "./items.ts";
 
 /** What makes every function wait: Meta's block, the hour's budget, a dead system token (Q1, Tokens). */
 export type LimitStore = {
@@ -21,7 +25,31 @@ export type LimitStore = {
   openBreaker(now: number): Promise<void>;
   /** False when the breaker is not any more as it was loaded. */
   moveBreaker(loaded: Breaker, state: Breaker["state"]): Promise<boolean>;
+
+  loadRemovals(): Promise<Removals | undefined>;
+  /** Writes the breaker of automatic revocations, and what that announces. False when it is not any more as it was loaded. */
+  saveRemovals(
+    loaded: Removals | undefined,
+    change: { next: RemovalBreaker; events: EventDraft[] },
+    now: number,
+  ): Promise<boolean>;
 };
+
+export type Removals = { breaker: RemovalBreaker; version: number };
+
+/**
+ * A person lets automatic revocations go on. What was held wakes with the next due sweeps, and is judged again: revoked, or
+ * held for a reason of its own.
+ * @returns false when they were not stopped.
+ */
+export async function resumeRevocations(store: LimitStore, now: number): Promise<boolean> {
+  for (;;) {
+    const loaded = await store.loadRemovals();
+    const change = resumed(loaded?.breaker, now);
+    if (change === undefined) return false;
+    if (await store.saveRemovals(loaded, change, now)) return true;
+  }
+}
 
 export type Limits = {
   /** Meta lets no call through before this. */
@@ -35,9 +63,11 @@ export type Limits = {
 export function createLimitStore({
   client,
   tableName: TableName,
+  newId,
 }: {
   client: DynamoDBClient;
   tableName: string;
+  newId: () => string;
 }): LimitStore {
   async function load(pk: string): Promise<Record<string, unknown> | undefined> {
     const { Item } = await client.send(new GetItemCommand({ TableName, Key: marshall({ pk }), ConsistentRead: true }));
@@ -116,6 +146,49 @@ export function createLimitStore({
       const seen = { seenState: loaded.state, seenSince: loaded.since };
       const condition = "#state = :seenState AND #since = :seenSince";
       return setIf(keys.tokenBreaker, { state, since: loaded.since }, condition, seen);
+    },
+
+    async loadRemovals() {
+      const item = await load(keys.removalBreaker);
+      if (item === undefined) return undefined;
+      return { breaker: removalBreakerSchema.parse(item), version: z.number().parse(item["version"]) };
+    },
+
+    async saveRemovals(loaded, { next, events }, now) {
+      const { waking, ...kept } = next;
+      const transitionId = newId();
+      const recorded = events.map((draft, index) => ({
+        ...draft,
+        eventId: `${transitionId}-${index}`,
+        occurredAt: now,
+      }));
+      // A write that announces nothing keeps the last transition: the stream passes it over.
+      const announcing = events.length === 0 ? {} : { transitionId, changedAt: now, events: recorded };
+      const set = Object.entries({ ...kept, ...(waking === undefined ? {} : { waking }), ...announcing });
+      const assignments = [...set.map(([name]) => `#${name} = :${name}`), "version = :version"].join(", ");
+      const values = [...set, ["version", (loaded?.version ?? 0) + 1] as const].map(([name, value]) => [
+        `:${name}`,
+        value,
+      ]);
+      try {
+        await client.send(
+          new UpdateItemCommand({
+            TableName,
+            Key: marshall({ pk: keys.removalBreaker }),
+            UpdateExpression: `SET ${assignments}${waking === undefined ? " REMOVE waking" : ""}`,
+            ConditionExpression: loaded === undefined ? "attribute_not_exists(pk)" : "version = :loaded",
+            ExpressionAttributeNames: Object.fromEntries(set.map(([name]) => [`#${name}`, name])),
+            ExpressionAttributeValues: marshall({
+              ...Object.fromEntries(values),
+              ...(loaded === undefined ? {} : { ":loaded": loaded.version }),
+            }),
+          }),
+        );
+        return true;
+      } catch (error) {
+        if (error instanceof ConditionalCheckFailedException) return false;
+        throw error;
+      }
     },
   };
 }

@@ -46,6 +46,8 @@ export type StateStore = LimitStore & {
 
   /** Stores the owner, once. A pending revoke stops it (R1) unless `overPendingRevoke`. Answers the pointer as it stands. */
   claimOwner(wabaId: string, businessId: string, options: { overPendingRevoke: boolean }): Promise<Pointer>;
+  /** Stores when Meta told us that the WABA was added to the partner; the latest time stays. */
+  saveAdded(wabaId: string, addedAt: number): Promise<void>;
   /** Parks, replaces or (undefined) removes the revokes that wait for the owner; guarded by the version loaded. */
   savePendingRevoke(wabaId: string, loaded: Pointer | undefined, pending: Pointer["pendingRevoke"]): Promise<boolean>;
 };
@@ -223,6 +225,22 @@ export function createStateStore(deps: {
       } catch (error) {
         if (!(error instanceof ConditionalCheckFailedException) || error.Item === undefined) throw error;
         return pointerSchema.parse(unmarshall(error.Item));
+      }
+    },
+
+    async saveAdded(wabaId, addedAt) {
+      try {
+        await client.send(
+          new UpdateItemCommand({
+            TableName,
+            Key: marshall({ pk: keys.waba(wabaId) }),
+            UpdateExpression: "SET wabaId = :waba, addedAt = :added, version = if_not_exists(version, :zero) + :one",
+            ConditionExpression: "attribute_not_exists(addedAt) OR addedAt < :added",
+            ExpressionAttributeValues: marshall({ ":waba": wabaId, ":added": addedAt, ":zero": 0, ":one": 1 }),
+          }),
+        );
+      } catch (error) {
+        if (!(error instanceof ConditionalCheckFailedException)) throw error;
       }
     },
 

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { randomUUID } from "node:crypto";
 import { DeleteItemCommand, DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { LambdaClient, ListEventSourceMappingsCommand } from "@aws-sdk/client-lambda";
+import { LambdaClient, ListEventSourceMappingsCommand, UpdateEventSourceMappingCommand } from "@aws-sdk/client-lambda";
 import { PutSecretValueCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 import { GetQueueAttributesCommand, SendMessageCommand, SQSClient } from "@aws-sdk/client-sqs";
 import { marshall } from "@aws-sdk/util-dynamodb";
@@ -13,6 +13,7 @@ import { type LocalStack, startLocalStack } from "../../infra/local/local-stack.
 import { compareWithLedger, localClient, observe } from "../../infra/local/observe.ts";
 import { businessId, sampleSystemToken, sampleWorld, wabaId } from "../../infra/local/sample/world.ts";
 import { createLogger } from "../../shared/logging.ts";
+import { createPauseStore } from "../../shared/store/pause-store.ts";
 import { createStateStore, type StateStore } from "../../shared/store/state-store.ts";
 import { revokeCommand, shareCommand, verifyCommand } from "../support/commands.ts";
 
@@ -66,7 +67,7 @@ describe("the token's breaker", () => {
   }
 
   test("rests, and asks nothing of Meta, while no function has found the token dead", async () => {
-    expect(await tend("dead")).toEqual({ waits: false, did: ["report 0"], state: undefined });
+    expect(await tend("dead")).toEqual({ waits: false, did: ["report 0", "resume"], state: undefined });
   });
 
   test("pauses the event sources on every run while the token is dead, and resumes them once it works", async () => {
@@ -76,7 +77,7 @@ describe("the token's breaker", () => {
     const paused = { waits: true, did: ["report 1", "check", "pause"], state: "open" };
     expect([await tend("dead"), await tend("dead")]).toEqual([paused, paused]);
     expect(await tend("works")).toEqual({ waits: false, did: ["report 1", "check", "resume"], state: "closed" });
-    expect(await tend("works")).toEqual({ waits: false, did: ["report 0"], state: "closed" });
+    expect(await tend("works")).toEqual({ waits: false, did: ["report 0", "resume"], state: "closed" });
   });
 
   test("leaves all as it is when Meta does not say, and does not ask during a block", async () => {
@@ -203,4 +204,23 @@ describe("when the system token dies", () => {
     expect(metrics().slice(0, 4)).toEqual([0, 1, 1, 1]);
     expect(metrics().at(-1)).toBe(0);
   }, 90_000);
+
+  test("a source that a late run paused is fed again, one that a person paused is not", async () => {
+    const pauses = createPauseStore(client, stack.about.tables.state);
+    const lambda = new LambdaClient(localClient(stack.aws.endpoint));
+    const { EventSourceMappings = [] } = await lambda.send(new ListEventSourceMappingsCommand({}));
+    for (const { UUID } of EventSourceMappings) {
+      await lambda.send(new UpdateEventSourceMappingCommand({ UUID, Enabled: false }));
+    }
+    await pauses.savePause("verify", { by: "on-call", why: "a test", since: 1000 });
+    await stack.aws.invoke("reconcile");
+    expect(await states()).toEqual(["publish Disabled", "revoke Enabled", "share Enabled", "verify Disabled"]);
+    await pauses.savePause("verify", undefined);
+    await stack.aws.invoke("reconcile");
+    expect(await states()).toEqual(["publish Disabled", "revoke Enabled", "share Enabled", "verify Enabled"]);
+    for (const { UUID } of EventSourceMappings) {
+      await lambda.send(new UpdateEventSourceMappingCommand({ UUID, Enabled: true }));
+    }
+    lambda.destroy();
+  });
 });

@@ -248,9 +248,11 @@ describe("permissions", () => {
         "sqs:SendMessage <VerifyQueue.Arn>",
         "sqs:SendMessage <RevokeQueue.Arn>",
         systemToken,
-        ...["Share", "Verify", "Revoke"].map(
-          (name) =>
-            `lambda:UpdateEventSourceMapping arn:<AWS::Partition>:lambda:<AWS::Region>:<AWS::AccountId>:event-source-mapping:<${name}FunctionCommands>`,
+        ...["Share", "Verify", "Revoke"].flatMap((name) =>
+          ["Get", "Update"].map(
+            (verb) =>
+              `lambda:${verb}EventSourceMapping arn:<AWS::Partition>:lambda:<AWS::Region>:<AWS::AccountId>:event-source-mapping:<${name}FunctionCommands>`,
+          ),
         ),
       ],
     ],

@@ -43,6 +43,8 @@ export const policy: Policy = {
   clockSkewMs: skewMs,
   secondPost: "auto",
   verifyGraceMs: [30_000, 120_000, 600_000, 3_600_000],
+  onPartnerRemoved: "revoke-unless-siblings",
+  breaker: { removals: 20, windowMs: 600_000 },
 };
 
 export function shareRequest(overrides: Partial<ShareRequest> = {}): ShareRequest {

@@ -621,7 +621,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     const { messages, table } = theRoom();
     const own = messages.filter(({ place, body }) => place !== "gone" && commandIdOf(body) === commandId);
     if (own.some(({ place }) => place === "dead letters")) return true;
-    if (own.some(({ body }) => events.some((event) => isAbout(event, body)))) return true;
+    if (own.some(({ body }) => events.some((event) => isAbout(event, body, history)))) return true;
     // Behind a share of the same WABA that waits itself.
     return own.some(({ body }) =>
       [...table.items.values()].some(({ business }) =>
@@ -708,8 +708,11 @@ const askForHelp: ReadonlySet<string> = new Set([
 ]);
 
 /** A person was asked to look at the WABA or the business that the command names. */
-function isAbout({ detailType, wabaId, businessId }: RecordedEvent, body: string): boolean {
-  return askForHelp.has(detailType) && [wabaId, businessId].some((id) => id !== undefined && body.includes(id));
+/** Of the business that the message is about: a doubt on one of its WABAs also holds what concerns all of them. */
+function isAbout({ detailType, businessId }: RecordedEvent, body: string, { customers }: History): boolean {
+  const customer = customers.find((one) => one.businessId === businessId);
+  const ids = customer === undefined ? [] : [customer.businessId, ...customer.wabas.map(({ wabaId }) => wabaId)];
+  return askForHelp.has(detailType) && ids.some((id) => body.includes(id));
 }
 
 function startOfLastList(listed: MetaRead[]): number | undefined {

@@ -2,6 +2,7 @@ import type { Business, Conclusion, Request } from "../../shared/domain/business
 import { dueAt } from "../../shared/domain/business.ts";
 import type { EventDraft, RecordedEvent } from "../../shared/domain/events.ts";
 import type { DueIndex, DueItem } from "../../shared/store/due-index.ts";
+import type { LimitStore, Removals } from "../../shared/store/limit-store.ts";
 import type { Breaker, CommandRecord, Pointer, Reading } from "../../shared/store/items.ts";
 import { keys } from "../../shared/store/items.ts";
 import type { StateStore, Written } from "../../shared/store/state-store.ts";
@@ -17,6 +18,7 @@ export type Item = {
   command?: CommandRecord;
   quota?: { blockedUntil?: number; used?: number; readAt?: number };
   breaker?: Breaker;
+  removals?: Removals;
   /** What `publish` reads of it; absent from items that announce nothing. */
   transition?: { id: string; version: number; changedAt: number; events: RecordedEvent[] };
   dueAt?: number;
@@ -205,6 +207,23 @@ export function createMemoryStore(table: MemoryTable, newId: () => string, send:
       });
     },
 
+    async saveAdded(wabaId, addedAt) {
+      const pk = keys.waba(wabaId);
+      await send("saveAdded", () =>
+        table.write([
+          {
+            pk,
+            holds: (item) => (item?.pointer?.addedAt ?? -1) < addedAt,
+            next: (item) => ({
+              ...item,
+              pk,
+              pointer: { ...item?.pointer, wabaId, addedAt, version: (item?.pointer?.version ?? 0) + 1 },
+            }),
+          },
+        ]),
+      );
+    },
+
     async savePendingRevoke(wabaId, loaded, pending) {
       const pk = keys.waba(wabaId);
       const version = (loaded?.version ?? 0) + 1;
@@ -213,7 +232,7 @@ export function createMemoryStore(table: MemoryTable, newId: () => string, send:
       return putUnless("savePendingRevoke", item, (there) => there?.pointer?.version === loaded?.version);
     },
 
-    ...createMemoryLimits(table, send),
+    ...createMemoryLimits(table, newId, send),
   };
 
   async function write(
@@ -255,7 +274,7 @@ export function createMemoryDueIndex(table: MemoryTable): DueIndex {
   };
 }
 
-function createMemoryLimits(table: MemoryTable, send: SendToTable) {
+function createMemoryLimits(table: MemoryTable, newId: () => string, send: SendToTable): LimitStore {
   async function setIf(name: string, pk: string, holds: ItemWrite["holds"], set: (item: Item) => Item) {
     function next(item: Item | undefined): Item {
       return set(item ?? { pk });
@@ -315,6 +334,19 @@ function createMemoryLimits(table: MemoryTable, send: SendToTable) {
         (item) => item?.breaker?.state === loaded.state && item.breaker.since === loaded.since,
         (item) => ({ ...item, breaker: { state, since: loaded.since } }),
       ),
+    loadRemovals: () => send("loadRemovals", () => table.get(keys.removalBreaker)?.removals),
+    async saveRemovals(loaded, { next: breaker, events }, now) {
+      const id = newId();
+      const version = (loaded?.version ?? 0) + 1;
+      const recorded = events.map((draft, index) => recordEvent(draft, id, index, now));
+      const announced = events.length === 0 ? {} : { transition: { id, version, changedAt: now, events: recorded } };
+      return setIf(
+        "saveRemovals",
+        keys.removalBreaker,
+        (item) => item?.removals?.version === loaded?.version,
+        (item) => ({ ...item, removals: { breaker, version }, ...announced }),
+      );
+    },
   };
 }
 

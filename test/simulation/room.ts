@@ -23,6 +23,7 @@ import type { CommandDeps } from "../../shared/command-deps.ts";
 import type { RecordedEvent } from "../../shared/domain/events.ts";
 import type { EventBus } from "../../shared/event-bus.ts";
 import { createGraph } from "../../shared/graph/client.ts";
+import { createPortfolio } from "../../shared/graph/portfolio.ts";
 import { checkSystemToken, watchTokenSource } from "../../shared/graph/system-token.ts";
 import { createTokens } from "../../shared/graph/tokens.ts";
 import { createUsageMeter } from "../../shared/graph/usage.ts";
@@ -168,7 +169,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     // No order is promised: most come at once, some overtake others by minutes.
     // In a history of weeks, what still waits for a person is slow to come: each of its turns would be like the one before.
     const lateMs = now() > history.quietAt + slowAfterMs && work !== "revoke" && count > 1 ? 3_600_000 : 0;
-    const jitterMs = lateMs + (random.chance(0.1) ? random.span(1000, 120_000) : random.whole(1, 400));
+    const jitterMs = lateMs + (random.chance(0.1) && history.faultRate > 0 ? random.span(1000, 120_000) : random.whole(1, 400));
     show(message, now() + delayed + jitterMs);
     // Delivered twice, though nothing went wrong.
     if (now() < history.quietAt && random.chance((count === 1 ? 0.04 : 0.002) * history.faultRate)) {
@@ -261,6 +262,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     const deps: CommandDeps = {
       store,
       graph: createGraph(watched),
+      portfolio: createPortfolio(watched),
       quota: createQuota({ store, now, stopAt: stopAt[work], meter, systemToken }),
       queues: queuesOf(process, work),
       events: eventsOf(process),
@@ -274,6 +276,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         clockSkewMs,
         verifyGraceMs: [30_000, 120_000, 600_000, 3_600_000],
         currencies: ["EUR", "USD", "GBP"],
+        onPartnerRemoved: "revoke-unless-siblings",
+        breaker: { removals: 20, windowMs: 600_000 },
         ...history.policy,
       },
       graphTimeoutMs: 8000,
@@ -487,6 +491,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         feedCommands: (enabled) =>
           step(process, "feed commands", writeFaults, probability["feed commands"] ?? 0, () => {
             feeding = enabled;
+            // The schedule goes on whether or not anything is due.
+            if (!enabled) sweepBy(now());
             if (enabled) for (const work of works) feed(work);
           }),
         report: () => {},

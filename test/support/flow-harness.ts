@@ -17,6 +17,7 @@ import type { Business, Policy } from "../../shared/domain/business.ts";
 import { dueAt, dueEntries } from "../../shared/domain/business.ts";
 import type { RecordedEvent } from "../../shared/domain/events.ts";
 import { createGraph, type Graph } from "../../shared/graph/client.ts";
+import { createPortfolio } from "../../shared/graph/portfolio.ts";
 import { createTokens } from "../../shared/graph/tokens.ts";
 import { createTransport } from "../../shared/graph/transport.ts";
 import { createLogger } from "../../shared/logging.ts";
@@ -112,11 +113,14 @@ export async function startFlows(stack: QuietStack, { variants = {}, policy: cha
     clockSkewMs: 5 * minuteMs,
     secondPost: "auto",
     verifyGraceMs: [30_000, 2 * minuteMs, 10 * minuteMs],
+    onPartnerRemoved: "revoke-unless-siblings",
+    breaker: { removals: 20, windowMs: 10 * minuteMs },
     ...changed,
   };
   const common: Omit<CommandDeps, "queues"> = {
     store: createStateStore({ client, tableName, newId: randomUUID }),
     graph: meddledGraph(createGraph({ transport, tokens, now }), meddlings),
+    portfolio: createPortfolio({ transport, tokens, now }),
     events: { send: async (events) => void repeated.push(...events) },
     log,
     now,

@@ -55,6 +55,7 @@ describe("the intent", () => {
       method: "share-and-attach",
       creditLineId: lineId,
       request: shareRequest(),
+      intendedAt: now,
       intent: fresh,
       due: { request: shareRequest(), nextAt: now + 8000 + settleWindowMs / 60, looks: 0, sweeps: 0 },
     });
@@ -249,7 +250,7 @@ describe("an adopted share", () => {
   test("is recorded and announced like an accepted one, with its verification due", () => {
     const facts = shareFacts({ estate: estate([recordReading()]) });
     const { business: next, conclusions } = adoptShare(facts, recordReading(), policy);
-    expect(next.wabas[wabaId]).toEqual(sharedWaba({ due: dueIn(facts.request, now + 30_000) }));
+    expect(next.wabas[wabaId]).toEqual(sharedWaba({ intendedAt: now, due: dueIn(facts.request, now + 30_000) }));
     expect(next.records[allocationId]).toMatchObject({ state: "live", creditLineId: lineId });
     expect(conclusions).toMatchObject([
       { outcome: "done", event: { detailType: "Share Accepted", reason: "adopted" } },

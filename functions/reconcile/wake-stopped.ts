@@ -1,0 +1,52 @@
+import { dueEntries } from "../../shared/domain/business.ts";
+import { continuationOf } from "../../shared/queues.ts";
+import type { SweepDeps } from "./due-sweep.ts";
+
+const wokenAtOnce = 10;
+
+/** The rest of a run's time is the due sweep's; the next run goes on. */
+const wakeMs = 20_000;
+
+/** The due index may not show yet what was held just before the resume. */
+const indexLagMs = 60_000;
+
+/**
+ * After a person has let automatic revocations go on: everything that the breaker held is asked for a look. It is over when a
+ * run finds nothing more to wake; a look that comes twice finds its hold gone.
+ */
+export async function wakeStopped(deps: SweepDeps): Promise<number> {
+  const { store, dueIndex, log, now } = deps;
+  const loaded = await store.loadRemovals();
+  if (loaded?.breaker.waking !== true) return 0;
+  const startedAt = now();
+  let woken = 0;
+  let some: string[] = [];
+  for await (const item of dueIndex.dueItems(Number.MAX_SAFE_INTEGER)) {
+    if (item.kind === "business") some.push(item.id);
+    if (some.length < wokenAtOnce) continue;
+    woken += await wakeSome(some, deps);
+    some = [];
+    if (now() > startedAt + wakeMs) break;
+  }
+  woken += await wakeSome(some, deps);
+  log.info("Held revocations are woken", { woken });
+  const { waking: _over, ...awake } = loaded.breaker;
+  const isOver = woken === 0 && startedAt > (awake.resumedAt ?? 0) + indexLagMs;
+  if (isOver) await store.saveRemovals(loaded, { next: awake, events: [] }, now());
+  return woken;
+}
+
+async function wakeSome(businessIds: readonly string[], { store, queues }: SweepDeps): Promise<number> {
+  const woken = businessIds.map(async (businessId): Promise<number> => {
+    const business = await store.loadBusiness(businessId);
+    if (business?.held?.reason !== "breaker") return 0;
+    const [first] = business.held.requests;
+    const entry = dueEntries(business).find(
+      ({ work, commandId }) => work === "revoke" && commandId === first?.commandId,
+    );
+    if (entry === undefined) return 0;
+    await queues.wake(continuationOf(entry, businessId), 0);
+    return 1;
+  });
+  return (await Promise.all(woken)).reduce((sum, one) => sum + one, 0);
+}

@@ -1,0 +1,234 @@
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import type { Allocation } from "../../infra/local/meta/meta-model.ts";
+import { liveAllocations } from "../../infra/local/meta/meta-model.ts";
+import { startFlows } from "../support/flow-harness.ts";
+import { line } from "../support/meta.ts";
+import { type QuietStack, startQuietStack } from "../support/quiet-stack.ts";
+
+/** What becomes of customers who leave, told by Meta and by nobody else. */
+let stack: QuietStack;
+beforeAll(async () => {
+  stack = await startQuietStack();
+});
+afterAll(() => stack?.close());
+
+const minuteMs = 60_000;
+const hourMs = 60 * minuteMs;
+
+/** Both WABAs of a customer shared and proven, for an hour or two. */
+async function flowsOf(settings: Parameters<typeof startFlows>[1] = {}, { sibling = true } = {}) {
+  const flows = await startFlows(stack, settings);
+  onTestFinished(() => flows.close());
+  const { wabaId, siblingId, businessId, meta } = flows;
+  function records() {
+    return liveAllocations(meta.model, line, businessId, flows.now());
+  }
+  await flows.deliver(flows.share());
+  if (sibling) await flows.deliver(flows.share({ wabaId: siblingId }));
+  await flows.live(hourMs);
+
+  return {
+    ...flows,
+    leave: (id = wabaId) => flows.changeWaba({ id, sharedWithPartner: false }),
+    comeBack: (id = wabaId) => flows.changeWaba({ id, sharedWithPartner: true }),
+    removed: (id = wabaId, overrides: Record<string, unknown> = {}) =>
+      flows.revoke({ wabaId: id, reason: "partner_removed", ...overrides }),
+    records,
+    isFunded: () => records().length > 0,
+    async held() {
+      return (await flows.business()).held?.reason;
+    },
+  };
+}
+
+describe("a customer who leaves", () => {
+  test("is revoked by itself when nothing else of its business is funded", async () => {
+    const flows = await flowsOf({}, { sibling: false });
+    await flows.leave();
+    const removed = flows.removed();
+    expect(await flows.deliver(removed)).toBe("acknowledged");
+    expect(flows.said(removed)).toEqual(["Revocation Started", "Credit Line Revoked"]);
+    expect(flows.isFunded()).toBe(false);
+  });
+
+  test("with a funded sibling is held, recorded and announced; nothing is deleted", async () => {
+    const flows = await flowsOf();
+    await flows.leave();
+    const removed = flows.removed();
+    expect(await flows.deliver(removed)).toBe("acknowledged");
+    expect(flows.said(removed)).toEqual(["Revocation Held"]);
+    expect(await flows.whereabouts(removed)).toEqual(["item"]);
+    expect((await flows.business()).wabas[flows.wabaId]?.removedAt).toBe(Date.parse(removed.requestedAt));
+    await flows.live(48 * hourMs);
+    expect(flows.deletes()).toEqual([]);
+    expect(flows.said(removed)).toEqual(["Revocation Held"]);
+  });
+
+  test("takes the line along with its sibling when that leaves too: two removals do not hold each other (H14)", async () => {
+    const flows = await flowsOf();
+    const [first, second] = [flows.removed(), flows.removed(flows.siblingId)];
+    await flows.leave();
+    await flows.leave(flows.siblingId);
+    await flows.deliver(first);
+    await flows.deliver(second);
+    expect([await flows.fate(first), await flows.fate(second)]).toEqual(["done", "done"]);
+    expect(flows.isFunded()).toBe(false);
+    expect((await flows.business()).held).toBeUndefined();
+  });
+
+  test("is still held when its sibling's removal turns out to be untrue", async () => {
+    const flows = await flowsOf();
+    await flows.leave();
+    const [first, untrue] = [flows.removed(), flows.removed(flows.siblingId)];
+    await flows.deliver(first);
+    await flows.deliver(untrue);
+    await flows.live(2 * hourMs);
+    expect(await flows.fate(untrue)).toBe("refused: still_shared");
+    expect(await flows.whereabouts(first)).toEqual(["item"]);
+    expect(flows.deletes()).toEqual([]);
+  });
+
+  test("is held where Meta shows a funded sibling that the table does not know", async () => {
+    const flows = await flowsOf({}, { sibling: false });
+    const [{ id, lineId, receivingBusinessId }] = flows.records() as [Allocation];
+    await flows.meta.world({ allocations: [{ id, lineId, receivingBusinessId, wabaIds: [flows.siblingId] }] });
+    await flows.leave();
+    const removed = flows.removed();
+    await flows.deliver(removed);
+    expect(await flows.held()).toBe("siblings");
+    expect(flows.deletes()).toEqual([]);
+  });
+
+  test("is held while Meta cannot say what else is funded, and revoked once it can", async () => {
+    const flows = await flowsOf({}, { sibling: false });
+    await flows.leave();
+    await flows.meta.faults({ match: "E13", kind: "5xx-before", times: 20 });
+    const removed = flows.removed();
+    await flows.deliver(removed);
+    expect(await flows.held()).toBe("cannot_tell");
+    await flows.meta.faults();
+    await flows.live(hourMs);
+    expect(await flows.fate(removed)).toBe("done");
+    expect(flows.isFunded()).toBe(false);
+  });
+
+  test("whose WABA Meta goes on showing did not leave: nothing is revoked, and it is said", async () => {
+    const flows = await flowsOf({}, { sibling: false });
+    const removed = flows.removed();
+    await flows.deliver(removed);
+    expect(flows.said(removed)).toEqual(["Revocation Held"]);
+    await flows.live(2 * hourMs);
+    expect(await flows.fate(removed)).toBe("refused: still_shared");
+    expect(flows.said(removed)).toContain("Revoke Refused");
+    expect((await flows.business()).wabas[flows.wabaId]?.removedAt).toBeUndefined();
+    expect(flows.isFunded()).toBe(true);
+  });
+
+  test("is revoked although Meta's reads showed it for some minutes more", async () => {
+    const flows = await flowsOf({}, { sibling: false });
+    const removed = flows.removed();
+    await flows.deliver(removed);
+    flows.pass(5 * minuteMs);
+    await flows.leave();
+    await flows.live(2 * hourMs);
+    expect(await flows.fate(removed)).toBe("done");
+    expect(flows.isFunded()).toBe(false);
+  });
+
+  test("before its share was noted is old news, and told so; soon after it, E3 decides (H15)", async () => {
+    const flows = await flowsOf({}, { sibling: false });
+    const { intendedAt = 0 } = (await flows.business()).wabas[flows.wabaId] ?? {};
+    const [old, real] = [-6, -4].map((minutes) =>
+      flows.removed(undefined, { requestedAt: new Date(intendedAt + minutes * minuteMs).toISOString() }),
+    );
+    await flows.leave();
+    await flows.deliver(old!);
+    expect(await flows.fate(old!)).toBe("refused: superseded");
+    await flows.deliver(real!);
+    expect(await flows.fate(real!)).toBe("done");
+  });
+
+  test("and came back before the webhook arrived is not revoked", async () => {
+    const flows = await flowsOf({}, { sibling: false });
+    const removed = flows.removed();
+    flows.pass(10 * minuteMs);
+    await flows.store.saveAdded(flows.wabaId, flows.now());
+    await flows.deliver(removed);
+    expect(await flows.fate(removed)).toBe("refused: superseded");
+    expect(flows.isFunded()).toBe(true);
+  });
+
+  test("and comes back is lifted from what is held by its next share", async () => {
+    const flows = await flowsOf();
+    await flows.leave();
+    const removed = flows.removed();
+    await flows.deliver(removed);
+    flows.pass(hourMs);
+    await flows.comeBack();
+    const share = flows.share();
+    await flows.deliver(share);
+    await flows.live(hourMs);
+    expect(await flows.fate(share)).toBe("done");
+    expect(await flows.fate(removed)).toBe("refused: still_shared");
+    expect((await flows.business()).held).toBeUndefined();
+  });
+
+  test("is answered together with an operator's revoke, which asks nothing of its siblings", async () => {
+    const flows = await flowsOf();
+    await flows.leave();
+    const [removed, release] = [flows.removed(), flows.revoke()];
+    await flows.deliver(removed);
+    await flows.deliver(release);
+    expect([await flows.fate(removed), await flows.fate(release)]).toEqual(["done", "done"]);
+    expect(flows.isFunded()).toBe(false);
+  });
+
+  test("under the policy `hold` waits for a person, under `revoke` for nobody", async () => {
+    const held = await flowsOf({ policy: { onPartnerRemoved: "hold" } }, { sibling: false });
+    await held.leave();
+    await held.deliver(held.removed());
+    expect(await held.held()).toBe("by_policy");
+    const bold = await flowsOf({ policy: { onPartnerRemoved: "revoke" } });
+    await bold.leave();
+    const removed = bold.removed();
+    await bold.deliver(removed);
+    expect(await bold.fate(removed)).toBe("done");
+  });
+
+  test("told of by a webhook that comes again and again is held once", async () => {
+    const flows = await flowsOf();
+    await flows.leave();
+    const removed = flows.removed();
+    for (let times = 0; times < 3; times += 1) await flows.deliver(removed);
+    expect((await flows.business()).held?.requests).toHaveLength(1);
+    expect(flows.said(removed)).toEqual(["Revocation Held"]);
+  });
+
+  test("does not keep its business from another share", async () => {
+    const flows = await flowsOf({}, { sibling: false });
+    const flowsPolicy = flows.share({ wabaId: flows.siblingId });
+    await flows.meta.faults({ match: "E13", kind: "5xx-before", times: 20 });
+    await flows.leave();
+    const removed = flows.removed();
+    await flows.deliver(removed);
+    await flows.deliver({ ...flowsPolicy, requestedAt: new Date(flows.now()).toISOString() });
+    expect(await flows.fate(flowsPolicy)).toBe("done");
+    await flows.live(hourMs);
+    expect(await flows.held()).toBe("siblings");
+  });
+
+  test("is revoked as soon as the sibling that it waited for comes to nothing", async () => {
+    const flows = await flowsOf({}, { sibling: false });
+    await flows.meta.faults({ match: "E2", kind: "cut-before" }, { match: "E2", kind: "cut-before" });
+    const lost = flows.share({ wabaId: flows.siblingId });
+    await flows.deliver(lost);
+    await flows.leave();
+    const removed = flows.removed();
+    await flows.deliver(removed);
+    expect(await flows.held()).toBe("siblings");
+    await flows.deliver(flows.removed(flows.siblingId));
+    await flows.leave(flows.siblingId);
+    await flows.live(4 * hourMs);
+    expect(await flows.fate(removed)).toBe("done");
+  });
+});
