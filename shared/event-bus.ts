@@ -9,7 +9,10 @@ export type EventBus = { send(events: readonly RecordedEvent[], aggregateVersion
 const entriesMax = 10;
 
 /** @param client made when the first event is sent: a command that is not a repetition announces nothing itself. */
-export function createEventBus(client: () => EventBridgeClient | Promise<EventBridgeClient>, busName: string): EventBus {
+export function createEventBus(
+  client: () => EventBridgeClient | Promise<EventBridgeClient>,
+  busName: string,
+): EventBus {
   let made: EventBridgeClient | undefined;
   return {
     async send(events, aggregateVersion) {

@@ -1,13 +1,13 @@
 import { isWabaCall } from "../../infra/local/meta/meta-graph.ts";
 import type { MetaModel } from "../../infra/local/meta/meta-model.ts";
 import { createEngine } from "../simulation/engine.ts";
-import type { Customer, History, Send } from "../simulation/history.ts";
-import type { Judge } from "../simulation/judge.ts";
+import type { History } from "../simulation/history.ts";
 import { createRoom } from "../simulation/room.ts";
+import { modelCustomers, revokeOf, shareOf, silentJudge } from "./model.ts";
 import { row, summarize } from "./rows.ts";
 import type { Bench, Suite } from "./run-bench.ts";
 
-const shares = Number(process.env.N ?? 20_000);
+const shares = 20_000;
 const revocations = 50;
 const callsPerHour = 5000;
 const minuteMs = 60_000;
@@ -30,8 +30,8 @@ async function measureLimit({ add, plot, progress }: Bench): Promise<void> {
   const startAt = Date.UTC(2026, 5, 10);
   const endAt = startAt + 3 * 24 * hourMs;
   // The first ones are customers already when the backlog comes, so that there is something to revoke.
-  const first = customers(revocations, "1");
-  const others = customers(shares, "2");
+  const first = modelCustomers(revocations, "1");
+  const others = modelCustomers(shares, "2");
   const floodAt = startAt + 10 * minuteMs;
   const revokedAt = floodAt + revokedAfterMs;
   const history: History = {
@@ -114,35 +114,6 @@ async function measureLimit({ add, plot, progress }: Bench): Promise<void> {
     y: { label: "customers verified" },
     series: [{ name: "verified", points: done }],
   });
-}
-
-function customers(count: number, kind: string): Customer[] {
-  return Array.from({ length: count }, (_, index) => {
-    const number = String(index).padStart(8, "0");
-    const wabas = [{ wabaId: `12${kind}${number}`, currency: "EUR", visible: true }];
-    return { businessId: `11${kind}${number}`, secret: `business-tokens/${kind}${number}`, wabas };
-  });
-}
-
-function shareOf({ businessId, wabas }: Customer, at: number): Send {
-  return send("share", `share-${businessId}`, at, { wabaId: wabas[0]?.wabaId, currency: "EUR" });
-}
-
-function revokeOf({ businessId }: Customer, at: number): Send {
-  return send("revoke", `revoke-${businessId}`, at, { businessId, reason: "non_payment" });
-}
-
-function send(work: Send["work"], commandId: string, at: number, about: Record<string, unknown>): Send {
-  const requestedAt = new Date(at).toISOString();
-  const body = { version: "1", type: work, commandId, requestedAt, requestedBy: "bench", ...about };
-  return { id: commandId, at, work, body: JSON.stringify(body) };
-}
-
-/** Listens, and judges nothing. */
-function silentJudge(listens: Pick<Judge, "onEvent"> & { onServed: () => void }): Judge {
-  function nothing(): void {}
-  const deaf = { onWrite: nothing, onSent: nothing, onReceived: nothing, onAcknowledged: nothing, onLoad: nothing };
-  return { ...deaf, onAccepted: nothing, judgeEnd: nothing, attach: nothing, violation: nothing, ...listens } as Judge;
 }
 
 function usedPercent(meta: MetaModel, now: number): number {

@@ -18,7 +18,6 @@ export type Usage = {
   itemBytes: number;
   /** Requests by `service.operation`. */
   requests: Record<string, number>;
-  invocations: Record<string, number>;
 };
 
 const item = z.record(z.string(), z.custom<AttributeValue>());
@@ -79,14 +78,13 @@ export function createMeter() {
 
   return {
     onCall,
-    onInvoke(name: string): void {
-      usage.invocations[name] = (usage.invocations[name] ?? 0) + 1;
-    },
     connect(endpoint: string): void {
       client = new DynamoDBClient(localClient(endpoint));
     },
+    /** From now on calls pass unseen. */
     close(): void {
       client?.destroy();
+      client = undefined;
     },
     /** What was used since the last time. */
     take(): Usage {
@@ -107,6 +105,5 @@ function none(): Usage {
     readUnits: 0,
     itemBytes: 0,
     requests: {},
-    invocations: {},
   };
 }

@@ -18,7 +18,11 @@ export type Spent = Usage & { calls: LedgerCall[] };
 type Type = "share" | "verify" | "revoke";
 
 /** The whole local stack with a meter on it, and a partner who sends one command after the other. */
-export async function startPartner(customers: Customer[], config: Partial<StageConfigInput> = {}) {
+export async function startPartner(
+  customers: Customer[],
+  config: Partial<StageConfigInput> = {},
+  onLog: (line: string) => void = () => {},
+) {
   const directory = mkdtempSync(join(tmpdir(), "bench-"));
   const files = { stageConfigFile: {}, worldFile: {}, secretsFile: {} };
   const { partnerBusinessId, creditLineId } = localStage;
@@ -44,7 +48,7 @@ export async function startPartner(customers: Customer[], config: Partial<StageC
     }),
   );
   const meter = createMeter();
-  const stack = await startLocalStack({ port: 0, ...paths, onCall: meter.onCall });
+  const stack = await startLocalStack({ port: 0, ...paths, onCall: meter.onCall, onLog });
   meter.connect(stack.aws.endpoint);
   const sqs = new SQSClient(localClient(stack.aws.endpoint));
   let sent = 0;

@@ -1,4 +1,4 @@
-import { readdirSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
 import { localStage, parseStageConfig } from "../../infra/config.ts";
@@ -16,16 +16,22 @@ const functionSchema = z.looseObject({
   Environment: z.looseObject({ Variables: z.record(z.string(), z.string()) }),
 });
 
-/** The functions of the stage `local` and the baselines, bundled. The baselines get the environment of `share`. */
-export async function deploy(
-  changed: { endpoint: string; graphUrl: string } = { endpoint: "http://127.0.0.1:9", graphUrl: "http://127.0.0.1:9" },
-): Promise<{ functions: Deployed[]; baselines: Record<Baseline, Deployed> }> {
+const nowhere = "http://127.0.0.1:9";
+
+/**
+ * The functions of the stage `local` and the baselines, bundled. The baselines get the environment of `share`.
+ * @param endpoint the gateway of a local AWS that runs the same stage, for functions that are to do something.
+ */
+export async function deploy({ endpoint = nowhere, graphUrl = nowhere } = {}): Promise<{
+  functions: Deployed[];
+  baselines: Record<Baseline, Deployed>;
+}> {
   rmSync(folder, { recursive: true, force: true });
-  const config = parseStageConfig({ ...localStage, graphApiBaseUrl: changed.graphUrl }, "the bench");
+  const config = parseStageConfig({ ...localStage, graphApiBaseUrl: graphUrl }, "the bench");
   const stage = join(folder, "stage");
   await synthesizeStage(config, stage);
   const lambda = {
-    AWS_ENDPOINT_URL: changed.endpoint,
+    AWS_ENDPOINT_URL: endpoint,
     AWS_REGION: "us-east-1",
     AWS_ACCESS_KEY_ID: "bench",
     AWS_SECRET_ACCESS_KEY: "bench",
@@ -33,7 +39,7 @@ export async function deploy(
     AWS_LAMBDA_FUNCTION_NAME: "bench",
     AWS_LAMBDA_FUNCTION_MEMORY_SIZE: "256",
   };
-  const functions = loadStack(stage, changed.endpoint)
+  const functions = loadStack(stage, endpoint)
     .each("AWS::Lambda::Function", functionSchema, [])
     .map(({ properties }): Deployed => {
       const [path = ""] = properties.Handler.split(".");
@@ -47,10 +53,4 @@ export async function deploy(
     Object.entries(files).map(([name, file]) => [name, { name, file, environment: share.environment }]),
   );
   return { functions, baselines: baselines as Record<Baseline, Deployed> };
-}
-
-/** The size of what a cold start may read, in KB. */
-export function bundleBytes(): number {
-  void readdirSync;
-  return 0;
 }

@@ -29,7 +29,10 @@ const commandSchema = z.object({
   wabaId: z.string().regex(/^\d{5,20}$/),
   currency: z.string().length(3),
 });
-const wabaSchema = z.object({ owner_business_info: z.object({ id: z.string() }), primary_funding_id: z.string().optional() });
+const wabaSchema = z.object({
+  owner_business_info: z.object({ id: z.string() }),
+  primary_funding_id: z.string().optional(),
+});
 const sharedSchema = z.object({ allocation_config_id: z.string() });
 
 /**
