@@ -50,9 +50,9 @@ export async function bundleFunctions({
  */
 const httpOnDemand: Plugin = {
   name: "http-on-demand",
-  setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^node:http$/ }, ({ path }) => ({ path, namespace: "on-demand" }));
-    onLoad({ filter: /./, namespace: "on-demand" }, ({ path }) => ({
+  setup(bundle) {
+    bundle.onResolve({ filter: /^node:http$/ }, ({ path }) => ({ path, namespace: "on-demand" }));
+    bundle.onLoad({ filter: /./, namespace: "on-demand" }, ({ path }) => ({
       contents: `module.exports = process.getBuiltinModule("${path}")`,
     }));
   },

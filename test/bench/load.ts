@@ -34,7 +34,7 @@ async function measureLoad({ add, plot, progress }: Bench): Promise<void> {
   const random = randomOf("load");
   const startAt = Date.UTC(2026, 5, 10);
   const customers = modelCustomers(commands, "3");
-  const { sends, expected } = draw(random, customers, startAt);
+  const { sends, expected } = drawCommands(random, customers, startAt);
   const sent = new Set(sends.map(({ id }) => id));
   const used = new Set(expected.map(({ customer }) => customer));
   const history: History = {
@@ -104,7 +104,7 @@ async function measureLoad({ add, plot, progress }: Bench): Promise<void> {
 }
 
 /** Commands that are each alone with their customer, so that the kind says what comes of them. */
-function draw(random: Random, customers: Customer[], startAt: number): { sends: Send[]; expected: Expected[] } {
+function drawCommands(random: Random, customers: Customer[], startAt: number): { sends: Send[]; expected: Expected[] } {
   const sends: Send[] = [];
   const expected: Expected[] = [];
   function add(send: Send, outcome: string, customer: Customer, status?: string): void {
@@ -136,9 +136,9 @@ function draw(random: Random, customers: Customer[], startAt: number): { sends: 
 }
 
 function withHarmlessFaults(engine: Engine): Engine {
-  const draw: Engine["draw"] = (...about) => {
+  function draw(...about: Parameters<Engine["draw"]>): ReturnType<Engine["draw"]> {
     const plan = engine.draw(...about);
     return plan.kind === undefined || harmless.test(plan.kind) ? plan : { ...plan, kind: undefined };
-  };
+  }
   return { ...engine, draw };
 }

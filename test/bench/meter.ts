@@ -42,7 +42,8 @@ export function createMeter() {
     return answer?.Item;
   }
 
-  const onCall: OnCall = async ({ service, operation, body, functionName }, proceed) => {
+  async function onCall(...[call, proceed]: Parameters<OnCall>): ReturnType<OnCall> {
+    const { service, operation, body, functionName } = call;
     if (functionName === undefined || client === undefined) return proceed();
     lastCallAt = Date.now();
     const name = `${service}.${operation}`;
@@ -74,7 +75,7 @@ export function createMeter() {
       }
     }
     return answer;
-  };
+  }
 
   return {
     onCall,

@@ -1,5 +1,5 @@
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { availableParallelism, cpus, totalmem } from "node:os";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, cpus, loadavg, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { type Chart, svgOf } from "./plot.ts";
@@ -49,7 +49,6 @@ export async function runBench(
     return 0;
   }
   const rows: Row[] = [];
-  const charts: Chart[] = [];
   const startedAt = Date.now();
   function progress(text: string): void {
     note(`${((Date.now() - startedAt) / 1000).toFixed(0).padStart(4)} s  ${text}\n`);
@@ -61,7 +60,9 @@ export async function runBench(
       if (json) out(`${JSON.stringify(row)}\n`);
     }
   }
-  for (const { name, about, run } of chosen) {
+  for (const suite of chosen) {
+    const { name, about, run } = suite;
+    const charts: Chart[] = [];
     progress(`${name}: ${about}`);
     try {
       await run({ add, progress, plot: (chart) => charts.push(chart), wants: (prefix) => overlaps(only, prefix) });
@@ -69,9 +70,10 @@ export async function runBench(
       note(`${error instanceof Error ? error.stack : String(error)}\n`);
       add(unmeasured(`${name}.failed`, "", error instanceof Error ? error.message : String(error)));
     }
+    const own = rows.filter((row) => row.name.startsWith(`${name}.`));
+    if (`${name}.`.startsWith(only)) writeSection(root, suites, suite, own, charts);
   }
   if (!json) out(`${tableOf(rows)}\n`);
-  if (only === "") writeReport(root, suites, rows, charts, (Date.now() - startedAt) / 60_000);
   const broken = rows.filter(({ reason, value }) => reason === unexplained || Number.isNaN(value));
   for (const { name, reason } of broken) note(`${name}: ${reason}\n`);
   return broken.length === 0 ? 0 : 1;
@@ -100,8 +102,8 @@ function optionsOf(args: readonly string[]) {
 function helpOf(suites: readonly Suite[]): string {
   return `Measures how near we come to Meta's quota, Lambda's cold start and the bill, beside what one would build otherwise.
 
-npm run bench                     everything; writes BENCHMARKS.md and its plots
-npm run bench -- --only PREFIX    the rows whose names begin so; writes nothing
+npm run bench                     everything; writes BENCHMARKS.md and its plots, a family of rows at a time
+npm run bench -- --only PREFIX    the rows whose names begin so; only families that are run whole are written
 npm run bench -- --json           one JSON object a row: name, value, unit, baseline?, spread?, target?, held?, reason?
 
 ${suites.map(({ name, about }) => `  ${`${name}.*`.padEnd(12)} ${about}`).join("\n")}
@@ -109,33 +111,46 @@ ${suites.map(({ name, about }) => `  ${`${name}.*`.padEnd(12)} ${about}`).join("
 Ends with 0 when all was measured and each target that is missed has its reason, with 1 when not, with 2 on wrong usage.`;
 }
 
-function writeReport(
+/** Puts one suite's part into the report; the others stay as they were when they were last run. */
+function writeSection(
   root: string,
   suites: readonly Suite[],
+  { name, about }: Suite,
   rows: readonly Row[],
   charts: readonly Chart[],
-  minutes: number,
 ): void {
   const folder = join(root, plotFolder);
-  rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
+  for (const file of readdirSync(folder)) if (file.startsWith(`${name}-`)) rmSync(join(folder, file));
   for (const chart of charts) writeFileSync(join(folder, `${chart.name}.svg`), svgOf(chart));
+
   const [cpu] = cpus();
-  const memory = `${Math.round(totalmem() / 1024 ** 3)} GB`;
-  const parts = [
-    "# Benchmarks",
-    `Written by \`npm run bench\` on ${new Date().toISOString().slice(0, 10)}, in ${minutes.toFixed(1)} minutes, with Node ${process.version} ` +
-      `on ${process.platform} ${process.arch}: ${availableParallelism()} × ${cpu?.model ?? "unknown"}, ${memory}.`,
-    "`spread` is the 25th and 75th percentile of interleaved runs, `value` their median. Ratios are made within a round, so that " +
-      "what slows the whole machine down falls out of them. Baseline (a) is middy with Powertools batch, parser, idempotency " +
-      "and logger, and `fetch`, bundled as CDK's `NodejsFunction` does by default; (b) is the same with Meta's own SDK; (c) is an " +
-      "empty handler. What a row means stands beside the code that makes it, in `test/bench`.",
-    ...suites.flatMap(({ name, about }) => {
-      const own = rows.filter((row) => row.name.startsWith(`${name}.`));
-      const plots = charts.filter((chart) => chart.name.startsWith(`${name}-`));
-      const images = plots.map((chart) => `![${chart.title}](${plotFolder}/${chart.name}.svg)`);
-      return [`## ${name}`, `${about}.`, tableOf(own), ...images];
-    }),
-  ];
-  writeFileSync(join(root, "BENCHMARKS.md"), `${parts.join("\n\n")}\n`);
+  const machine = `${availableParallelism()} × ${cpu?.model ?? "unknown"}, ${Math.round(totalmem() / 1024 ** 3)} GB, ${process.platform} ${process.arch}`;
+  const busy = loadavg()[0]?.toFixed(1);
+  const section = [
+    `## ${name}`,
+    `${about}.`,
+    `\`npm run bench -- --only ${name}\`, ${new Date().toISOString().slice(0, 10)}, Node ${process.version}, ${machine}, load ${busy}`,
+    tableOf(rows),
+    ...charts.map((chart) => `![${chart.title}](${plotFolder}/${chart.name}.svg)`),
+  ].join("\n\n");
+
+  const file = join(root, "BENCHMARKS.md");
+  const known = existsSync(file)
+    ? readFileSync(file, "utf8")
+        .split(/^(?=## )/m)
+        .slice(1)
+    : [];
+  const sections = suites.map((suite) =>
+    suite.name === name ? section : known.find((text) => text.startsWith(`## ${suite.name}\n`))?.trim(),
+  );
+  const parts = [preamble, ...sections.filter((text) => text !== undefined)];
+  writeFileSync(file, `${parts.join("\n\n")}\n`);
 }
+
+const preamble = `# Benchmarks
+
+Written by \`npm run bench\`, each part when it was last run. \`spread\` is the 25th and 75th percentile of interleaved runs, \`value\`
+their median. Ratios are made within a round, so that what slows the whole machine down falls out of them. Baseline (a) is
+middy with Powertools batch, parser, idempotency and logger, and \`fetch\`, bundled as CDK's \`NodejsFunction\` does by default; (b)
+is the same with Meta's own SDK; (c) is an empty handler. What a row means stands beside the code that makes it, in \`test/bench\`.`;

@@ -3,7 +3,7 @@ import { type Meta, shareHandler } from "../share-handler.ts";
 /** Baseline (a): Meta by `fetch`. */
 function byFetch(baseUrl: string): Meta {
   async function call(method: string, path: string, query: Record<string, string>, token: string) {
-    const response = await fetch(`${baseUrl}/${path}?${new URLSearchParams(query)}`, {
+    const response = await fetch(`${baseUrl}/${path}?${new URLSearchParams(query).toString()}`, {
       method,
       headers: { Authorization: `Bearer ${token}` },
       signal: AbortSignal.timeout(8000),
