@@ -17,8 +17,8 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(root, { recursive: true }));
 
-function suiteOf(name: string, run: Suite["run"]): Suite {
-  return { name, about: `About ${name}`, run };
+function suiteOf(name: string, measure: Suite["run"]): Suite {
+  return { name, about: `About ${name}`, run: measure };
 }
 
 const light = suiteOf("light", async ({ add, plot }) => {

@@ -32,7 +32,11 @@ beforeAll(async () => {
   urls = { own: stack.output("ShareQueueUrl"), deadLetters: stack.output("ShareDeadLetterQueueUrl") };
   deps = {
     store: createStateStore({ client, tableName: stack.output("StateTableName"), newId: randomUUID }),
-    queues: createQueues(() => new SQSClient(stack.client), { own: urls.own, ownDeadLetters: urls.deadLetters, wake: {} }),
+    queues: createQueues(() => new SQSClient(stack.client), {
+      own: urls.own,
+      ownDeadLetters: urls.deadLetters,
+      wake: {},
+    }),
     events: createEventBus(() => new EventBridgeClient(stack.client), stack.output("EventBusName")),
     log: createLogger("test"),
     now: Date.now,
