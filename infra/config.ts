@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import * as z from "zod";
+import { mayStartNames } from "../functions/reconcile/environment.ts";
 
 /**
  * Everything about a stage that is not code (design.md §9). Nothing here is secret: secrets are named, never held.
@@ -11,7 +12,14 @@ const accountId = z.string().regex(/^\d{12}$/, "must be a 12-digit AWS account i
 const fraction = z.number().min(0).max(1);
 
 /** Time-outs of the functions. A share's bounds the settle window: no byte of a POST leaves later than this after its send deadline (A1). */
-export const functionTimeoutSeconds = { share: 30, verify: 60, revoke: 60, publish: 60, reconcile: 60 } as const;
+export const functionTimeoutSeconds = {
+  share: 30,
+  verify: 60,
+  revoke: 60,
+  publish: 60,
+  reconcile: 60,
+  webhook: 30,
+} as const;
 
 /** On one machine a message that was lost with its process comes back in a minute, not in six. */
 const localTimeoutSeconds = 10;
@@ -19,6 +27,12 @@ const localTimeoutSeconds = 10;
 export function timeoutSecondsOf(stage: string, name: keyof typeof functionTimeoutSeconds): number {
   return stage === "local" ? localTimeoutSeconds : functionTimeoutSeconds[name];
 }
+
+/** What waits for its verification too long, or was adopted, is spread over the time until the next scan; here, over seconds. */
+export function verificationSpreadSeconds({ stage, estateScanHours }: StageConfig): number {
+  return stage === "local" ? localSpreadSeconds : estateScanHours * 3600;
+}
+const localSpreadSeconds = 5;
 
 const metaBaseUrl = "https://graph.facebook.com";
 
@@ -66,9 +80,12 @@ const stageConfigSchema = z
       .prefault({}),
     dueSweepMinutes: z.int().min(1).max(60).default(5),
     estateScanHours: z.int().min(1).default(24),
+    reconcileMayStart: z.array(z.enum(mayStartNames)).default([...mayStartNames]),
     shrinkLimit: fraction.default(0.05),
     businessTokenSecretPrefix: secretName.endsWith("/", "must end with /").optional(),
     appSecretName: secretName.optional(),
+    webhook: z.boolean().default(false),
+    verifyTokenSecretName: secretName.optional(),
     producers: z.array(accountId).default([]),
     consumers: z.array(accountId).default([]),
     alarmTopicArns: z.array(z.string().regex(/^arn:[^:]+:sns:/, "must be an SNS topic ARN")).default([]),
@@ -102,6 +119,12 @@ const stageConfigSchema = z
     }
     if (config.stage !== "local" && !config.graphApiBaseUrl.startsWith("https:")) {
       refuse("graphApiBaseUrl", "must be https outside the stage local: the system token is sent there");
+    }
+    if (config.webhook && config.appSecretName === undefined) {
+      refuse("appSecretName", "is needed for the webhook: Meta signs with the app secret");
+    }
+    if (config.webhook && config.verifyTokenSecretName === undefined) {
+      refuse("verifyTokenSecretName", "is needed for the webhook: Meta proves its subscription with this token");
     }
     const prefix = config.businessTokenSecretPrefix;
     if (prefix !== undefined && systemTokenSecretName(config.stage).startsWith(prefix)) {

@@ -10,11 +10,12 @@ import { shareEnvironment } from "../functions/share/environment.ts";
 import { verifyEnvironment } from "../functions/verify/environment.ts";
 import type { StageConfig } from "./config.ts";
 import { systemTokenSecretName } from "./config.ts";
-import { type Grant, type GraphAccess, removalPolicy } from "./constructs/credit-lines-function.ts";
+import { type Grant, type GraphAccess, namedSecret, removalPolicy } from "./constructs/credit-lines-function.ts";
 import { publishFunction } from "./constructs/publish-function.ts";
 import type { QueueEnvironment } from "./constructs/queue-function.ts";
 import { queueFunction } from "./constructs/queue-function.ts";
 import { reconcileFunction } from "./constructs/reconcile-function.ts";
+import { webhookFunction } from "./constructs/webhook-function.ts";
 
 const dueIndexName = "DueIndex";
 
@@ -107,10 +108,17 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
   publishFunction(stack, stage, { state, audit, bus });
   reconcileFunction(stack, stage, {
     state,
+    audit,
+    bus,
     dueIndexName,
     graph,
     commands: { share, verify, revoke },
   });
+
+  const { webhook, appSecretName, verifyTokenSecretName } = config;
+  if (webhook && appSecretName !== undefined && verifyTokenSecretName !== undefined) {
+    output(stack, "WebhookUrl", webhookFunction(stack, stage, { revoke, appSecretName, verifyTokenSecretName }));
+  }
 
   for (const [name, { queue, deadLetterQueue }] of Object.entries(commands)) {
     output(stack, `${name}QueueUrl`, queue.queueUrl);
@@ -203,15 +211,7 @@ function graphAccess(stack: Stack, config: StageConfig, systemTokenArn: string):
   };
   const grants: Grant[] = [{ actions, resources: [systemTokenArn] }];
   if (config.appSecretName === undefined) return { environment, grants };
-  const appSecretArn = stack.formatArn({
-    service: "secretsmanager",
-    resource: "secret",
-    resourceName: `${config.appSecretName}-??????`,
-    arnFormat: ArnFormat.COLON_RESOURCE_NAME,
-  });
-  const wildcardReason =
-    "Secrets Manager ends each ARN with six characters of its own; the secret is not this stack's.";
-  grants.push({ actions, resources: [appSecretArn], wildcardReason });
+  grants.push(namedSecret(stack, config.appSecretName));
   return { environment: { ...environment, APP_SECRET_NAME: config.appSecretName }, grants };
 }
 

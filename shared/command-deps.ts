@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { GetSecretValueCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
+import { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 import type { Continuation } from "./contracts/commands.ts";
 import type { DueEntry, Policy } from "./domain/business.ts";
 import type { EventBus } from "./event-bus.ts";
@@ -20,6 +20,7 @@ import type { Queues } from "./queues.ts";
 import { continuationOf, createQueues, delayMsMax } from "./queues.ts";
 import type { Quota } from "./quota.ts";
 import { createQuota } from "./quota.ts";
+import { parseAppSecrets, readSecret, readSecretText } from "./secrets.ts";
 import type { StateStore } from "./store/state-store.ts";
 import { createStateStore } from "./store/state-store.ts";
 
@@ -140,6 +141,11 @@ export function buildCallerDeps(environment: GraphEnvironment, log: Logger, now:
     return readSecret(secrets, secret);
   }
   const { APP_SECRET_NAME: appSecretName } = environment;
+  /** The proof is made with the one that stays. */
+  async function newestAppSecret(): Promise<string> {
+    const [newest] = parseAppSecrets(await readSecretText(secrets, appSecretName ?? ""));
+    return newest;
+  }
   const transport = createTransport({
     baseUrl: environment.GRAPH_API_BASE_URL,
     version: environment.GRAPH_API_VERSION,
@@ -153,7 +159,7 @@ export function buildCallerDeps(environment: GraphEnvironment, log: Logger, now:
     transport,
     tokens: createTokens(environment.SYSTEM_TOKEN_SECRET_ARN, read, now),
     now,
-    ...(appSecretName === undefined ? {} : { appSecret: createTokenSource(() => read(appSecretName), now) }),
+    ...(appSecretName === undefined ? {} : { appSecret: createTokenSource(newestAppSecret, now) }),
   };
 }
 
@@ -161,14 +167,6 @@ export function buildCallerDeps(environment: GraphEnvironment, log: Logger, now:
 export function clockOf(environment: { STAGE: string; CLOCK_OFFSET_MS?: string | undefined }): () => number {
   const offsetMs = environment.STAGE === "local" ? Number(environment.CLOCK_OFFSET_MS ?? 0) : 0;
   return () => Date.now() + offsetMs;
-}
-
-async function readSecret(client: SecretsManagerClient, SecretId: string): Promise<string> {
-  const { SecretString } = await client.send(new GetSecretValueCommand({ SecretId }));
-  const token = SecretString?.trim() ?? "";
-  // A header with a line break would be an error that repeats the value.
-  if (!/^[\x21-\x7e]+$/.test(token)) throw new Error("The secret holds no token");
-  return token;
 }
 
 /**

@@ -2,6 +2,7 @@ import middy from "@middy/core";
 import type { Context, SQSBatchResponse, SQSEvent, SQSRecord } from "aws-lambda";
 import type { Continuation, CommandType } from "./contracts/commands.ts";
 import { parseBody } from "./contracts/commands.ts";
+import type { AccountNotice } from "./domain/account.ts";
 import type { Request } from "./domain/business.ts";
 import type { Failure } from "./domain/reasons.ts";
 import { BlockedError, LaterError, ReusedError, ThrottledError } from "./errors.ts";
@@ -47,6 +48,8 @@ export type Flow = {
   type: CommandType;
   onCommand(request: Request, turn: Turn): Promise<void>;
   onContinuation(continuation: Continuation, turn: Turn): Promise<void>;
+  /** Only on the revoke queue. It asks nothing of Meta, so it waits for nobody. */
+  onNotice?(notice: AccountNotice, turn: Turn): Promise<void>;
 };
 
 /** Left at the end of an invocation for the last writes, once calls to Meta are aborted. */
@@ -129,6 +132,11 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
       return reject(record, { ...parsed, reason: "invalid_command" });
     }
 
+    if (parsed.kind === "notice") {
+      log.appendKeys({ commandId: parsed.notice.commandId });
+      if (flow.onNotice === undefined) throw new Error("This function takes no notices");
+      return flow.onNotice(parsed.notice, turn);
+    }
     const { commandId } = parsed.kind === "command" ? parsed.request : parsed.continuation;
     log.appendKeys({ commandId });
     // What is on the item is certain to be looked at again; only a command of its own needs to be kept.

@@ -20,7 +20,7 @@ export const delayMsMax = 900_000;
 export function createQueues(
   client: () => SQSClient | Promise<SQSClient>,
   urls: { own?: string; ownDeadLetters?: string; wake: Partial<Record<Continuation["work"], string>> },
-): Queues {
+): Queues & { command(work: Continuation["work"], body: Record<string, unknown>): Promise<void> } {
   let made: SQSClient | undefined;
 
   async function send(
@@ -55,6 +55,9 @@ export function createQueues(
     },
     async wake(continuation, delayMs) {
       await send(urls.wake[continuation.work], JSON.stringify(continuation), delayMs, {});
+    },
+    async command(work, body) {
+      await send(urls.wake[work], JSON.stringify(body), 0, {});
     },
   };
 }

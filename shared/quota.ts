@@ -59,6 +59,8 @@ export function createQuota({ store, now, stopAt, meter, systemToken }: QuotaDep
   let known: Reading | undefined;
   let writtenAt = -Infinity;
   let checked: Promise<boolean> | undefined;
+  /** This invocation went ahead of a stale reading, so that its answers renew it. */
+  let isAsking = false;
 
   async function findTokenDead(signal: AbortSignal): Promise<boolean> {
     const state = await systemToken?.check(signal);
@@ -75,7 +77,8 @@ export function createQuota({ store, now, stopAt, meter, systemToken }: QuotaDep
       known = limits.reading;
       const verdict = judgeLimits(limits, stopAt, now());
       if (verdict !== "stale") return verdict;
-      if (known !== undefined && (await store.claimReading(known, now()))) return undefined;
+      isAsking = known !== undefined && (await store.claimReading(known, now()));
+      if (isAsking) return undefined;
       return { why: "another reads the usage anew", delayMs: readingMs };
     },
 
@@ -91,7 +94,14 @@ export function createQuota({ store, now, stopAt, meter, systemToken }: QuotaDep
     },
 
     async finish(signal) {
-      const used = meter?.takeUsed();
+      let used = meter?.takeUsed();
+      if (isAsking && used === undefined) {
+        // Its work needed nothing of Meta. Unless it asks all the same, the old reading stands for ever (found by simulation).
+        checked ??= findTokenDead(signal);
+        await checked;
+        used = meter?.takeUsed();
+      }
+      isAsking = false;
       if (used !== undefined && mustTell(used)) {
         writtenAt = now();
         await store.saveReading({ used, readAt: writtenAt });

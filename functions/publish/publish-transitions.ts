@@ -6,16 +6,14 @@ import type {
 } from "aws-lambda";
 import type { AttributeValue } from "@aws-sdk/client-dynamodb";
 import { unmarshall } from "@aws-sdk/util-dynamodb";
-import type { EventBus } from "../../shared/event-bus.ts";
-import type { Logger } from "../../shared/logging.ts";
-import type { AuditStore } from "../../shared/store/audit-store.ts";
+import type { AnnounceDeps } from "../../shared/announce.ts";
+import { announce } from "../../shared/announce.ts";
 import { transitionSchema } from "../../shared/store/items.ts";
 
-export type PublishDeps = { events: EventBus; audit: AuditStore; log: Logger; now: () => number };
+export type PublishDeps = AnnounceDeps & { now: () => number };
 
 /**
- * The story of a change: what the table's stream tells is announced, then audited. In that order, so that an audit row
- * means "announced", and a gap in the rows is what reconcile has to announce (design.md §4). Both steps may repeat.
+ * The story of a change: what the table's stream tells is announced, then audited.
  *
  * A delivery that fails is tried again until the record's age bound, and holds its shard back, so that events stay in order.
  * A record that can never be read must not: it is kept whole in the audit table, and the shard goes on (P2).
@@ -56,12 +54,7 @@ async function publishTransition(record: DynamoDBRecord, deps: PublishDeps): Pro
     return;
   }
   const transition = parsed.data;
-  const isBusiness = transition.pk.startsWith("BUSINESS#");
-  await deps.events.send(transition.events, isBusiness ? transition.version : undefined);
-  await deps.audit.append(transition);
-  for (const { detailType, eventId, commandId, wabaId, businessId, reason } of transition.events) {
-    deps.log.info("Announced", { detailType, eventId, commandId, wabaId, businessId, reason });
-  }
+  await announce(transition, deps);
 }
 
 /** The stream hands over the attribute values of the low-level API; only the type names differ. */

@@ -3,17 +3,28 @@ import { Metrics, MetricUnit } from "@aws-lambda-powertools/metrics";
 import middy from "@middy/core";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import type { LambdaClient } from "@aws-sdk/client-lambda";
+import type { Context } from "aws-lambda";
 import * as z from "zod/mini";
 import { buildCallerDeps, clockOf } from "../../shared/command-deps.ts";
-import { parseEnvironment } from "../../shared/environment.ts";
+import { scanName } from "../../shared/domain/adoption.ts";
+import { metricServiceOf, parseEnvironment } from "../../shared/environment.ts";
+import { createEventBus } from "../../shared/event-bus.ts";
+import { createGraph } from "../../shared/graph/client.ts";
+import { createPortfolio } from "../../shared/graph/portfolio.ts";
 import { checkSystemToken } from "../../shared/graph/system-token.ts";
 import { createLogger } from "../../shared/logging.ts";
 import { createQueues } from "../../shared/queues.ts";
+import { createAuditGaps, createAuditStore } from "../../shared/store/audit-store.ts";
 import { createDueIndex } from "../../shared/store/due-index.ts";
+import { createFindingStore } from "../../shared/store/finding-store.ts";
+import type { Scan } from "../../shared/store/items.ts";
+import { createScanStore } from "../../shared/store/scan-store.ts";
 import { createPauseStore } from "../../shared/store/pause-store.ts";
 import { createStateStore } from "../../shared/store/state-store.ts";
 import { dueSweep } from "./due-sweep.ts";
-import { metricServiceOf, reconcileEnvironment, tokenDeadMetric } from "./environment.ts";
+import { reconcileEnvironment, reconcileTasks, scanMetrics, tokenDeadMetric } from "./environment.ts";
+import { scanEstate } from "./estate-scan.ts";
+import type { ScanDeps } from "./scan-slice.ts";
 import { tendTokenBreaker } from "./token-breaker.ts";
 import { wakeStopped } from "./wake-stopped.ts";
 
@@ -30,22 +41,30 @@ const metrics = new Metrics({
 });
 
 const checkMsMax = 20_000;
+/** Left when calls to Meta are aborted, to store how far the scan has come. */
+const finishMs = 3000;
+const hourMs = 3_600_000;
 
-const pauses = createPauseStore(client, environment.STATE_TABLE_NAME);
+const { STATE_TABLE_NAME: tableName, AUDIT_TABLE_NAME: auditTableName, DUE_INDEX_NAME: indexName } = environment;
+const store = createStateStore({ client, tableName, newId: randomUUID });
+const queues = createQueues(async () => new (await import("@aws-sdk/client-sqs")).SQSClient(), {
+  wake: {
+    share: environment.SHARE_QUEUE_URL,
+    verify: environment.VERIFY_QUEUE_URL,
+    revoke: environment.REVOKE_QUEUE_URL,
+  },
+});
+const settleWindowMs = environment.SETTLE_WINDOW_SECONDS * 1000;
+
+const pauses = createPauseStore(client, tableName);
 
 const deps = {
-  store: createStateStore({ client, tableName: environment.STATE_TABLE_NAME, newId: randomUUID }),
-  dueIndex: createDueIndex(client, environment.STATE_TABLE_NAME, environment.DUE_INDEX_NAME),
-  queues: createQueues(async () => new (await import("@aws-sdk/client-sqs")).SQSClient(), {
-    wake: {
-      share: environment.SHARE_QUEUE_URL,
-      verify: environment.VERIFY_QUEUE_URL,
-      revoke: environment.REVOKE_QUEUE_URL,
-    },
-  }),
+  store,
+  dueIndex: createDueIndex(client, tableName, indexName),
+  queues,
   log,
   now,
-  settleWindowMs: environment.SETTLE_WINDOW_SECONDS * 1000,
+  settleWindowMs,
   stopAt: { share: environment.SHARES_STOP_AT, verify: environment.VERIFIES_STOP_AT },
   checkToken: () => checkSystemToken(caller, environment.CREDIT_LINE_ID, AbortSignal.timeout(checkMsMax)),
   async feedCommands(enabled: boolean) {
@@ -68,14 +87,70 @@ const deps = {
   },
 };
 
-/** What the schedule passes. */
-const taskSchema = z.object({ task: z.literal("due-sweep") });
+const scanDeps: ScanDeps = {
+  store,
+  scans: createScanStore({ client, tableName }),
+  findings: createFindingStore({ client, tableName, indexName, newId: randomUUID }),
+  portfolio: createPortfolio(caller),
+  graph: createGraph(caller),
+  async command({ requestedAt, ...command }) {
+    const common = { version: "1", requestedAt: new Date(requestedAt).toISOString(), requestedBy: scanName };
+    await queues.command(command.type, { ...common, ...command });
+  },
+  unaudited: createAuditGaps(client, auditTableName),
+  announcing: {
+    events: createEventBus(
+      async () => new (await import("@aws-sdk/client-eventbridge")).EventBridgeClient(),
+      environment.EVENT_BUS_NAME,
+    ),
+    audit: createAuditStore(client, auditTableName),
+    log,
+  },
+  log,
+  now,
+  policy: {
+    partnerBusinessId: environment.PARTNER_BUSINESS_ID,
+    creditLineId: environment.CREDIT_LINE_ID,
+    settleWindowMs,
+    clockSkewMs: environment.CLOCK_SKEW_SECONDS * 1000,
+    callsPerHour: environment.SCAN_CALLS_PER_HOUR,
+    // What the scan does can always wait: shares go before it.
+    stopAt: environment.SHARES_STOP_AT,
+    shrinkLimit: environment.SHRINK_LIMIT,
+    verifications: {
+      ageMs: environment.VERIFICATION_AGE_DAYS * 24 * hourMs,
+      scanEveryMs: environment.ESTATE_SCAN_HOURS * hourMs,
+      spreadMs: environment.VERIFICATION_SPREAD_SECONDS * 1000,
+    },
+    mayStart: environment.RECONCILE_MAY_START,
+  },
+};
+
+function reportScan({ completed }: Pick<Scan, "completed">): void {
+  if (completed === undefined) return;
+  const { startedAt, oldestCheckedAt, cannotTell, announced } = completed;
+  metrics.addMetric(scanMetrics.age.name, MetricUnit.NoUnit, (now() - startedAt) / hourMs);
+  metrics.addMetric(scanMetrics.cannotTell.name, MetricUnit.Count, cannotTell.length === 0 ? 0 : 1);
+  metrics.addMetric(scanMetrics.announcedLate.name, MetricUnit.Count, announced);
+  const waitedHours = oldestCheckedAt === undefined ? 0 : (now() - oldestCheckedAt) / hourMs;
+  metrics.addMetric(scanMetrics.verificationAge.name, MetricUnit.NoUnit, waitedHours);
+  metrics.publishStoredMetrics();
+}
+
+const eventSchema = z.object({ task: z.enum(reconcileTasks) });
 
 /** Throws what it cannot do: a schedule's failure must be seen in the function's errors. */
-export const handler = middy<unknown, { served: number; items: number }>().handler(async (event: unknown) => {
-  taskSchema.parse(event);
-  const isWaiting = await tendTokenBreaker(deps);
-  if (isWaiting) return { served: 0, items: 0 };
-  await wakeStopped(deps);
-  return dueSweep(deps);
+export const handler = middy<unknown, Record<string, unknown>>().handler(async (event: unknown, context: Context) => {
+  const { task } = eventSchema.parse(event);
+  if (task === "due-sweep") {
+    const isWaiting = await tendTokenBreaker(deps);
+    if (isWaiting) return { served: 0, items: 0 };
+    await wakeStopped(deps);
+    return dueSweep(deps);
+  }
+  const runMs = Math.max(context.getRemainingTimeInMillis() - finishMs, 0);
+  const turn = { endsAt: now() + runMs, signal: AbortSignal.timeout(runMs) };
+  const { scan, ...report } = await scanEstate(task === "estate-scan", turn, scanDeps);
+  if (scan !== undefined) reportScan(scan);
+  return report;
 });

@@ -7,6 +7,10 @@ import { BlockedError } from "../../shared/errors.ts";
 import { storedFailure } from "../../shared/graph/errors.ts";
 import { readEstate } from "../../shared/graph/read-estate.ts";
 import type { Turn } from "../../shared/queue-handler.ts";
+import type { ReadFunded } from "./funded-wabas.ts";
+
+/** What the revoke flow works with. */
+export type RevokeDeps = CommandDeps & { readFunded: ReadFunded };
 
 /** E3 is asked of this many WABAs at a time. */
 const readsAtOnce = 5;
@@ -20,7 +24,7 @@ export async function judgeRemoval(
   business: Business,
   request: RevokeRequest | undefined,
   turn: Turn,
-  deps: CommandDeps,
+  deps: RevokeDeps,
 ): Promise<Change> {
   const { now, policy } = deps;
   let facts: RemovalFacts = { now: now(), business, addedAt: await addedTimes(business, request, deps) };
@@ -82,40 +86,29 @@ async function readPresence(
 
 /**
  * Siblings that the table does not know: WABAs shared with us that a live record of the business pays for. Without such a
- * record there is none; else only the list of all WABAs (E13) can tell, read to its end or to the first that is found.
+ * record there is none; else only the list of all WABAs can tell.
  */
 async function readStrangers(
   business: Business,
   removed: ReadonlySet<string>,
-  { signal, log, endsAt }: Turn,
-  { graph, portfolio, policy, now }: CommandDeps,
+  turn: Turn,
+  { graph, readFunded, policy, now }: RevokeDeps,
 ): Promise<"none" | "some" | "unknown"> {
-  const estate = await readEstate(graph, business, policy.creditLineId, now, signal);
+  const estate = await readEstate(graph, business, policy.creditLineId, now, turn.signal);
   if (!estate.complete) return "unknown";
   const own = estate.records.filter(
     ({ seen, receivingBusinessId: named }) =>
       seen !== "deleted" && seen !== "missing" && (named === undefined || named === business.businessId),
   );
-  const credentials = own.map((record) => (record.seen === "live" ? record.receivingCredentialId : undefined));
-  if (credentials.includes(undefined)) return "unknown";
-  if (credentials.length === 0) return "none";
-  const cursors = new Set<string>();
-  for (let after: string | undefined; ;) {
-    if (now() >= endsAt) return "unknown";
-    const page = await portfolio.pageWabas(policy.partnerBusinessId, after, signal);
-    if (!page.ok) return "unknown";
-    const { items, next, fieldsMissing } = page.value;
-    if (fieldsMissing.includes("primary_funding_id")) return "unknown";
-    const stranger = items.find(({ wabaId, fundingId }) => !removed.has(wabaId) && credentials.includes(fundingId));
-    if (stranger !== undefined && stranger.fundingId !== undefined) {
-      log.info("Another WABA of the business is funded by us", { sibling: stranger.wabaId });
-      return "some";
-    }
-    if (next === undefined) return "none";
-    if (cursors.has(next)) return "unknown";
-    cursors.add(next);
-    after = next;
-  }
+  if (own.length === 0) return "none";
+  const credentials = own.flatMap((record) => (record.seen === "live" ? (record.receivingCredentialId ?? []) : []));
+  if (credentials.length < own.length) return "unknown";
+  const funded = await readFunded(turn);
+  if (funded === undefined) return "unknown";
+  const strangers = credentials.flatMap((id) => funded.get(id) ?? []).filter((wabaId) => !removed.has(wabaId));
+  if (strangers.length === 0) return "none";
+  turn.log.info("Other WABAs of the business are funded by us", { siblings: strangers.slice(0, 20) });
+  return "some";
 }
 
 /** Counts this revocation, once, or learns that no more may begin by themselves. */

@@ -21,7 +21,10 @@ import { BlockedError, LaterError, ReusedError, ThrottledError } from "../../sha
 import { listEstate, readEstate, readRecords } from "../../shared/graph/read-estate.ts";
 import type { Flow, Turn } from "../../shared/queue-handler.ts";
 import type { Pointer } from "../../shared/store/items.ts";
+import { createFundedWabas } from "./funded-wabas.ts";
+import type { RevokeDeps } from "./judge-removal.ts";
 import { judgeRemoval } from "./judge-removal.ts";
+import { noteAccount } from "./note-account.ts";
 
 /** A decision that keeps losing its write leaves the message to its next receive. */
 const roundsMax = 8;
@@ -33,7 +36,8 @@ const runMsMax = 30_000;
 const ownerUnknownMs = 24 * 3_600_000;
 
 /** The story of a revocation, the only flow that DELETEs: find the business, mark, delete, prove, say so (R1-R6). */
-export function revokeFlow(deps: CommandDeps): Flow {
+export function revokeFlow(common: CommandDeps): Flow {
+  const deps: RevokeDeps = { ...common, readFunded: createFundedWabas(common) };
   return {
     type: "revoke",
     async onCommand(request, turn) {
@@ -42,11 +46,12 @@ export function revokeFlow(deps: CommandDeps): Flow {
       if (businessId !== undefined) await revokeAllocations(request, businessId, turn, deps);
     },
     onContinuation: (continuation, turn) => continueRevoke(continuation, turn, deps),
+    onNotice: (notice, turn) => noteAccount(notice, turn, deps),
   };
 }
 
 /** R1: stored owner, then Meta, and last the command's claim. Sources that disagree delete nothing. */
-async function findBusiness(request: RevokeRequest, turn: Turn, deps: CommandDeps): Promise<string | undefined> {
+async function findBusiness(request: RevokeRequest, turn: Turn, deps: RevokeDeps): Promise<string | undefined> {
   const { store } = deps;
   const { wabaId, businessId: claim } = request;
   if (wabaId === undefined) return claim;
@@ -67,7 +72,7 @@ async function findBusiness(request: RevokeRequest, turn: Turn, deps: CommandDep
 /** `invisible`: Meta says that there is nothing to see, as after an unshare. `unread`: Meta could not be asked, which says nothing. */
 type Owner = { kind: "known"; businessId: string } | { kind: "invisible" | "unread" };
 
-async function ownerOf(wabaId: string, pointer: Pointer | undefined, turn: Turn, deps: CommandDeps): Promise<Owner> {
+async function ownerOf(wabaId: string, pointer: Pointer | undefined, turn: Turn, deps: RevokeDeps): Promise<Owner> {
   if (pointer?.businessId !== undefined) return { kind: "known", businessId: pointer.businessId };
   const reply = await deps.graph.readWaba(wabaId, undefined, turn.signal);
   if (!reply.ok) return { kind: reply.failure.class === "missing" ? "invisible" : "unread" };
@@ -83,7 +88,7 @@ async function parkRevoke(
   wabaId: string,
   pointer: Pointer | undefined,
   turn: Turn,
-  deps: CommandDeps,
+  deps: RevokeDeps,
 ): Promise<void> {
   const { store, now, policy } = deps;
   const known = pointer?.pendingRevoke;
@@ -101,7 +106,7 @@ async function revokeAllocations(
   request: RevokeRequest,
   businessId: string,
   turn: Turn,
-  deps: CommandDeps,
+  deps: RevokeDeps,
 ): Promise<void> {
   const { store, now, policy } = deps;
   turn.log.appendKeys({ businessId });
@@ -158,7 +163,7 @@ function isTurnedAway(request: RevokeRequest, { held }: Business, { conclusions 
 }
 
 /** Drives what is open, or asks for the next look at what is held. */
-async function goOn(business: Business, turn: Turn, deps: CommandDeps): Promise<void> {
+async function goOn(business: Business, turn: Turn, deps: RevokeDeps): Promise<void> {
   const { businessId, revocation, held } = business;
   turn.onItem ||= revocation?.state === "open";
   if (revocation?.state === "open") return driveRevocation(businessId, turn, deps);
@@ -167,12 +172,12 @@ async function goOn(business: Business, turn: Turn, deps: CommandDeps): Promise<
 }
 
 /** The same event under the same id; nothing is written (P3). */
-async function repeatConclusion(turn: Turn, deps: CommandDeps): Promise<void> {
+async function repeatConclusion(turn: Turn, deps: RevokeDeps): Promise<void> {
   if (turn.concluded?.event !== undefined) await deps.events.send([turn.concluded.event]);
 }
 
 /** R3 to R5. Whatever fails, the revocation stays open with its due time. */
-async function driveRevocation(businessId: string, turn: Turn, deps: CommandDeps): Promise<void> {
+async function driveRevocation(businessId: string, turn: Turn, deps: RevokeDeps): Promise<void> {
   const { store, now, policy } = deps;
   for (let round = 0; round < roundsMax; round += 1) {
     // The deadline counts from before the load: a worker that froze since then deletes nothing any more (H7b).
@@ -196,7 +201,7 @@ async function runRevocation(
   business: Business,
   deadline: number,
   turn: Turn,
-  deps: CommandDeps,
+  deps: RevokeDeps,
 ): Promise<{ run: RevocationRun; throttledUntil?: number }> {
   const { graph, now, policy } = deps;
   const { signal } = turn;
@@ -238,7 +243,7 @@ async function isStillFunded(
   business: Business,
   readings: RecordReading[],
   turn: Turn,
-  deps: CommandDeps,
+  deps: RevokeDeps,
 ): Promise<RevocationRun["stillFunded"]> {
   const credentials = new Set(credentialsOf(business, readings));
   if (credentials.size === 0) return false;
@@ -265,7 +270,7 @@ function credentialsOf(business: Business, readings: RecordReading[]): string[] 
 }
 
 /** An open revocation, or a revoke that waits for its owner, is looked at again (C1). */
-async function continueRevoke(continuation: Continuation, turn: Turn, deps: CommandDeps): Promise<void> {
+async function continueRevoke(continuation: Continuation, turn: Turn, deps: RevokeDeps): Promise<void> {
   const { businessId, wabaId, looks } = continuation;
   if (businessId === undefined) {
     if (wabaId === undefined) throw new Error("A revocation goes on for a business or a WABA");
@@ -285,7 +290,7 @@ async function continueRevoke(continuation: Continuation, turn: Turn, deps: Comm
 }
 
 /** What is held is judged again: by its due time, or because something changed that it waits for (W1). */
-async function continueHeld({ businessId = "", looks }: Continuation, turn: Turn, deps: CommandDeps): Promise<void> {
+async function continueHeld({ businessId = "", looks }: Continuation, turn: Turn, deps: RevokeDeps): Promise<void> {
   const { store, now } = deps;
   for (let round = 0; round < roundsMax; round += 1) {
     const business = await store.loadBusiness(businessId);
@@ -301,7 +306,7 @@ async function continueHeld({ businessId = "", looks }: Continuation, turn: Turn
 }
 
 /** A partner switch that was revoked before it took effect is looked at once more (R6). What is found live re-opens the revocation. */
-async function recheckRevoked(business: Business, turn: Turn, deps: CommandDeps): Promise<void> {
+async function recheckRevoked(business: Business, turn: Turn, deps: RevokeDeps): Promise<void> {
   const { store, graph, now, policy } = deps;
   const estate = await readEstate(graph, business, policy.creditLineId, now, turn.signal);
   if (!estate.complete) throw new BlockedError(estate.failure ?? { at: now(), reason: "meta_unavailable" });
@@ -310,7 +315,7 @@ async function recheckRevoked(business: Business, turn: Turn, deps: CommandDeps)
   await store.commit(business, recordRecheck(business, estate, stillFunded, now()), now());
 }
 
-async function continuePending(wabaId: string, looks: number, turn: Turn, deps: CommandDeps): Promise<void> {
+async function continuePending(wabaId: string, looks: number, turn: Turn, deps: RevokeDeps): Promise<void> {
   const { store, now, policy } = deps;
   turn.log.appendKeys({ wabaId });
   const pointer = await store.loadPointer(wabaId);

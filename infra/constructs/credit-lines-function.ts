@@ -1,4 +1,4 @@
-import { Duration, RemovalPolicy, Stack, Validations } from "aws-cdk-lib";
+import { ArnFormat, Duration, RemovalPolicy, Stack, Validations } from "aws-cdk-lib";
 import { PolicyStatement, Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
 import type { Code } from "aws-cdk-lib/aws-lambda";
 import { Architecture, Function as LambdaFunction, Runtime } from "aws-cdk-lib/aws-lambda";
@@ -84,6 +84,21 @@ export function addGrant(role: Role, { actions, resources, wildcardReason }: Gra
     const finding = flattenCfnReference(Stack.of(role).resolve(resource));
     Validations.of(role).acknowledge({ id: `AwsSolutions-IAM5[Resource::${finding}]`, reason: wildcardReason });
   }
+}
+
+/** Reading a secret that somebody else made, by its name. */
+export function namedSecret(stack: Stack, secretName: string): Grant {
+  const secretArn = stack.formatArn({
+    service: "secretsmanager",
+    resource: "secret",
+    resourceName: `${secretName}-??????`,
+    arnFormat: ArnFormat.COLON_RESOURCE_NAME,
+  });
+  return {
+    actions: ["secretsmanager:GetSecretValue"],
+    resources: [secretArn],
+    wildcardReason: "Secrets Manager ends each ARN with six characters of its own; the secret is not this stack's.",
+  };
 }
 
 /** What becomes of data when the stack is deleted. */

@@ -2,9 +2,13 @@ import { Duration } from "aws-cdk-lib";
 import { Metric } from "aws-cdk-lib/aws-cloudwatch";
 import { Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
 import type { Table } from "aws-cdk-lib/aws-dynamodb";
+import type { EventBus } from "aws-cdk-lib/aws-events";
 import { CfnSchedule } from "aws-cdk-lib/aws-scheduler";
 import { Construct } from "constructs";
-import { metricServiceOf, reconcileEnvironment, tokenDeadMetric } from "../../functions/reconcile/environment.ts";
+import type { reconcileTasks } from "../../functions/reconcile/environment.ts";
+import { reconcileEnvironment, scanMetrics, tokenDeadMetric } from "../../functions/reconcile/environment.ts";
+import { metricServiceOf } from "../../shared/environment.ts";
+import { verificationSpreadSeconds } from "../config.ts";
 import { alarm } from "./alarm.ts";
 import type { GraphAccess, Stage } from "./credit-lines-function.ts";
 import { addGrant, creditLinesFunction } from "./credit-lines-function.ts";
@@ -12,19 +16,21 @@ import type { QueueFunction } from "./queue-function.ts";
 
 type ReconcileProps = {
   state: Table;
+  audit: Table;
+  bus: EventBus;
   dueIndexName: string;
   graph: GraphAccess;
   commands: { share: QueueFunction; verify: QueueFunction; revoke: QueueFunction };
 };
 
 /**
- * The function on the schedule: every due entry of the State table becomes a command again (C1), and while the system token
- * is dead the command queues are not read.
+ * The function on the schedule: every due entry of the State table becomes a command again (C1), while the system token is
+ * dead the command queues are not read, and once a day everything at Meta is compared with the table (C2).
  */
 export function reconcileFunction(
   scope: Construct,
   stage: Stage,
-  { state, dueIndexName, graph, commands }: ReconcileProps,
+  { state, audit, bus, dueIndexName, graph, commands }: ReconcileProps,
 ): void {
   const construct = new Construct(scope, "Reconcile");
   const { config } = stage;
@@ -33,12 +39,21 @@ export function reconcileFunction(
   const impact = "Shares in doubt, verifications and open revocations that wait on the State table are not served";
   const lambda = creditLinesFunction(construct, stage, {
     name: "reconcile",
-    description: "Serves what is due on the State table by sending its commands again",
+    description: "Serves what is due on the State table, and compares the table with Meta",
     schema: reconcileEnvironment,
     environment: {
       STAGE: config.stage,
       STATE_TABLE_NAME: state.tableName,
       DUE_INDEX_NAME: dueIndexName,
+      AUDIT_TABLE_NAME: audit.tableName,
+      EVENT_BUS_NAME: bus.eventBusName,
+      CLOCK_SKEW_SECONDS: String(config.clockSkewSeconds),
+      SCAN_CALLS_PER_HOUR: String(Math.floor(config.quota.callsPerHour * config.quota.reconcileShare)),
+      ESTATE_SCAN_HOURS: String(config.estateScanHours),
+      SHRINK_LIMIT: String(config.shrinkLimit),
+      VERIFICATION_AGE_DAYS: String(config.verificationAgeDays),
+      VERIFICATION_SPREAD_SECONDS: String(verificationSpreadSeconds(config)),
+      RECONCILE_MAY_START: config.reconcileMayStart.join(","),
       SETTLE_WINDOW_SECONDS: String(config.settleWindowSeconds),
       SHARE_QUEUE_URL: share.queue.queueUrl,
       VERIFY_QUEUE_URL: verify.queue.queueUrl,
@@ -46,12 +61,24 @@ export function reconcileFunction(
       SHARES_STOP_AT: String(config.quota.sharesStopAt),
       VERIFIES_STOP_AT: String(config.quota.verifiesStopAt),
       ...graph.environment,
+      PARTNER_BUSINESS_ID: config.partnerBusinessId,
       CREDIT_LINE_ID: config.creditLineId,
       COMMAND_SOURCE_IDS: sources.map((source) => source.eventSourceMappingId).join(","),
     },
     grants: [
       { actions: ["dynamodb:Query"], resources: [`${state.tableArn}/index/${dueIndexName}`] },
-      { actions: ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], resources: [state.tableArn] },
+      {
+        actions: [
+          "dynamodb:GetItem",
+          "dynamodb:BatchGetItem",
+          "dynamodb:Scan",
+          "dynamodb:PutItem",
+          "dynamodb:UpdateItem",
+        ],
+        resources: [state.tableArn],
+      },
+      { actions: ["dynamodb:BatchGetItem", "dynamodb:PutItem"], resources: [audit.tableArn] },
+      { actions: ["events:PutEvents"], resources: [bus.eventBusArn] },
       {
         actions: ["sqs:SendMessage"],
         resources: [share.queue.queueArn, verify.queue.queueArn, revoke.queue.queueArn],
@@ -68,28 +95,31 @@ export function reconcileFunction(
   const role = new Role(construct, "ScheduleRole", { assumedBy: new ServicePrincipal("scheduler.amazonaws.com") });
   addGrant(role, { actions: ["lambda:InvokeFunction"], resources: [lambda.functionArn] });
   const period = Duration.minutes(config.dueSweepMinutes);
-  const schedule = new CfnSchedule(construct, "DueSweep", {
-    scheduleExpression: `rate(${config.dueSweepMinutes} minutes)`,
-    flexibleTimeWindow: { mode: "OFF" },
-    target: {
-      arn: lambda.functionArn,
-      roleArn: role.roleArn,
-      input: JSON.stringify({ task: "due-sweep" }),
-      // The next sweep serves what a lost one did not: no dead letters here, but an alarm when sweeps stay away.
-      retryPolicy: { maximumEventAgeInSeconds: period.toSeconds(), maximumRetryAttempts: 2 },
-    },
-  });
-  schedule.node.addDependency(role);
+  function schedule(id: string, task: (typeof reconcileTasks)[number], rate: string): void {
+    const created = new CfnSchedule(construct, id, {
+      scheduleExpression: `rate(${rate})`,
+      flexibleTimeWindow: { mode: "OFF" },
+      target: {
+        arn: lambda.functionArn,
+        roleArn: role.roleArn,
+        input: JSON.stringify({ task }),
+        // The next run does what a lost one did not: no dead letters here, but an alarm when runs stay away.
+        retryPolicy: { maximumEventAgeInSeconds: period.toSeconds(), maximumRetryAttempts: 2 },
+      },
+    });
+    created.node.addDependency(role);
+  }
+  schedule("DueSweep", "due-sweep", `${config.dueSweepMinutes} minutes`);
+  schedule("EstateScan", "estate-scan", `${config.estateScanHours} hours`);
+  schedule("ScanContinuation", "continue-scan", `${config.dueSweepMinutes} minutes`);
 
+  function ownMetric({ namespace, name }: { namespace: string; name: string }, of: Duration): Metric {
+    const dimensionsMap = { service: metricServiceOf(config.stage) };
+    return new Metric({ namespace, metricName: name, dimensionsMap, period: of, statistic: "Maximum" });
+  }
   alarm(construct, "TokenDeadAlarm", {
     config,
-    metric: new Metric({
-      namespace: tokenDeadMetric.namespace,
-      metricName: tokenDeadMetric.name,
-      dimensionsMap: { service: metricServiceOf(config.stage) },
-      period,
-      statistic: "Maximum",
-    }),
+    metric: ownMetric(tokenDeadMetric, period),
     at: 1,
     impact:
       "Meta refuses the system token: every share, verification and revocation waits until its secret holds a token that works.",
@@ -101,4 +131,32 @@ export function reconcileFunction(
     silence: "rises",
     impact: `${impact}: the due sweep has not run.`,
   });
+  for (const [id, metric, at, cost] of [
+    [
+      "ScanAgeAlarm",
+      scanMetrics.age,
+      2 * config.estateScanHours + 1,
+      "The estate scan does not come to its end: what is wrong at Meta shows only on the invoice.",
+    ],
+    [
+      "VerificationAgeAlarm",
+      scanMetrics.verificationAge,
+      config.verificationAgeDays * 24 + config.estateScanHours,
+      "A funded customer was not verified within the configured age: one that lost its funding may go unnoticed.",
+    ],
+    [
+      "CannotTellAlarm",
+      scanMetrics.cannotTell,
+      1,
+      "A list of Meta's was cut short, blind or shrunk: the estate scan cannot tell who left or lost the line.",
+    ],
+    [
+      "AnnouncedLateAlarm",
+      scanMetrics.announcedLate,
+      1,
+      "Upstream services learned of changes only from the estate scan, up to a day late.",
+    ],
+  ] as const) {
+    alarm(construct, id, { config, metric: ownMetric(metric, Duration.hours(1)), at, impact: cost });
+  }
 }

@@ -2,7 +2,8 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import * as z from "zod";
-import type { StageConfig } from "../config.ts";
+import { parseAppSecrets } from "../../shared/secrets.ts";
+import type { StageConfig, StageConfigInput } from "../config.ts";
 import { localStage, parseStageConfig, readStageConfig, systemTokenSecretName } from "../config.ts";
 import { synthesizeStage } from "../synth.ts";
 import type { OnCall } from "./aws/gateway.ts";
@@ -12,7 +13,7 @@ import type { MetaStandIn } from "./meta/meta-server.ts";
 import { startMetaStandIn } from "./meta/meta-server.ts";
 import type { World, WorldInput } from "./meta/meta-world.ts";
 import { readWorld } from "./meta/meta-world.ts";
-import { sampleWabaIds, sampleWorld } from "./sample/world.ts";
+import { sampleAppSecret, sampleVerifyToken, sampleWabaIds, sampleWorld } from "./sample/world.ts";
 
 export type LocalStackOptions = {
   port?: number;
@@ -49,6 +50,8 @@ export type LocalStack = {
 export type LocalStackAbout = {
   endpoint: string;
   graphUrl: string;
+  /** Where webhooks go; absent when the stage takes none. */
+  webhookUrl?: string;
   queues: Record<"share" | "verify" | "revoke", string>;
   deadLetterQueues: Record<"share" | "verify" | "revoke", string>;
   tables: { state: string; audit: string };
@@ -69,8 +72,12 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
   }
   const world = options.worldFile === undefined ? undefined : readWorld(options.worldFile);
   const secrets = options.secretsFile === undefined ? {} : readSecrets(options.secretsFile);
+  // Another Graph server is not known to send webhooks, nor to take a proof by a made-up app secret.
+  const stage = options.graphUrl === undefined ? { ...localWebhook, ...localStage } : localStage;
   const base =
-    options.stageConfigFile === undefined ? localConfig() : readStageConfig(options.stageConfigFile, localStage);
+    options.stageConfigFile === undefined
+      ? parseStageConfig(stage, "infra/config.ts")
+      : readStageConfig(options.stageConfigFile, stage);
   if (base.stage !== "local") throw new Error(`${options.stageConfigFile ?? ""} must leave "stage" at "local"`);
 
   const clock = clockOffset();
@@ -92,10 +99,10 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
     cleanUps.push(() => rmSync(templateDirectory, { recursive: true, force: true }));
     await synthesizeStage(config, templateDirectory);
 
-    const systemToken = systemTokenSecretName(config.stage);
+    const known = { ...defaultSecrets(config, world ?? sampleWorld), ...secrets };
     const aws = await startLocalAws({
       templateDirectory,
-      secrets: { ...defaultSecrets(systemToken, world ?? sampleWorld), ...secrets },
+      secrets: known,
       environment: clock.environment,
       ...defined({
         port: options.port,
@@ -105,6 +112,11 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
       }),
     });
     cleanUps.push(aws.close);
+    const webhookUrl = aws.outputs["WebhookUrl"];
+    if (webhookUrl !== undefined) {
+      const [appSecret] = parseAppSecrets(known[config.appSecretName ?? ""] ?? "");
+      meta?.subscribe({ url: webhookUrl, appSecret });
+    }
     return { config, aws, meta, about: describe(aws, graphUrl, config, world), now, templateDirectory, close };
   } catch (error) {
     await close();
@@ -125,6 +137,7 @@ function describe(aws: LocalAws, graphUrl: string, config: StageConfig, world: W
   return {
     endpoint: aws.endpoint,
     graphUrl,
+    ...(aws.outputs["WebhookUrl"] === undefined ? {} : { webhookUrl: aws.outputs["WebhookUrl"] }),
     queues: { share: output("ShareQueueUrl"), verify: output("VerifyQueueUrl"), revoke: output("RevokeQueueUrl") },
     deadLetterQueues: {
       share: output("ShareDeadLetterQueueUrl"),
@@ -138,14 +151,22 @@ function describe(aws: LocalAws, graphUrl: string, config: StageConfig, world: W
   };
 }
 
-function localConfig(): StageConfig {
-  return parseStageConfig(localStage, "infra/config.ts");
-}
+/** The stand-in plays the customer who leaves, too. */
+const localWebhook = {
+  webhook: true,
+  appSecretName: "credit-lines/local/app-secret",
+  verifyTokenSecretName: "credit-lines/local/verify-token",
+} satisfies Partial<StageConfigInput>;
 
-/** The system token is the world's own, unless a secrets file says otherwise. */
-function defaultSecrets(systemToken: string, world: WorldInput): Record<string, string> {
+/** The system token and the app secret are the world's own, unless a secrets file says otherwise. */
+function defaultSecrets(config: StageConfig, world: WorldInput): Record<string, string> {
   const token = world.tokens?.find((one) => one.kind === "system");
-  return token === undefined ? {} : { [systemToken]: token.value };
+  const { appSecretName, verifyTokenSecretName } = config;
+  return {
+    ...(token === undefined ? {} : { [systemTokenSecretName(config.stage)]: token.value }),
+    ...(appSecretName === undefined ? {} : { [appSecretName]: world.appSecret ?? sampleAppSecret }),
+    ...(verifyTokenSecretName === undefined ? {} : { [verifyTokenSecretName]: sampleVerifyToken }),
+  };
 }
 
 function readSecrets(file: string): Record<string, string> {

@@ -4,7 +4,8 @@ import * as z from "zod";
 import { parseBody, type CommandType } from "../../shared/contracts/commands.ts";
 import type { Business } from "../../shared/domain/business.ts";
 import { dueEntries, isShared } from "../../shared/domain/business.ts";
-import { businessSchema, commandSchema, keys, type CommandRecord } from "../../shared/store/items.ts";
+import type { Finding } from "../../shared/domain/findings.ts";
+import { businessSchema, commandSchema, findingSchema, keys, type CommandRecord } from "../../shared/store/items.ts";
 import type { LocalStack } from "./local-stack.ts";
 import type { Change, LedgerCall } from "./meta/meta-model.ts";
 
@@ -13,6 +14,7 @@ export type Observation = {
   businesses: Business[];
   /** By `pk`. */
   commands: Map<string, CommandRecord>;
+  findings: Finding[];
   announced: ReadonlySet<string>;
   ledger: Ledger | undefined;
 };
@@ -31,6 +33,7 @@ export async function observe(stack: LocalStack): Promise<Observation> {
   const client = new DynamoDBClient(localClient(stack.aws.endpoint));
   const businesses: Business[] = [];
   const commands = new Map<string, CommandRecord>();
+  const findings: Finding[] = [];
   const pages = paginateScan({ client }, { TableName: stack.about.tables.state, ConsistentRead: true });
   for await (const page of pages) {
     for (const stored of page.Items ?? []) {
@@ -38,11 +41,12 @@ export async function observe(stack: LocalStack): Promise<Observation> {
       const pk = String(item["pk"]);
       if (pk.startsWith("BUSINESS#")) businesses.push(businessSchema.parse(item));
       if (pk.startsWith("COMMAND#")) commands.set(pk, commandSchema.parse(item));
+      if (pk.startsWith("FINDING#")) findings.push(findingSchema.parse(item));
     }
   }
   client.destroy();
   const announced = new Set(stack.aws.events().map(({ detail }) => eventSchema.parse(detail).eventId));
-  return { businesses, commands, announced, ledger: await readLedger(stack) };
+  return { businesses, commands, findings, announced, ledger: await readLedger(stack) };
 }
 
 /** Over HTTP, as anybody else would read it. */
@@ -59,7 +63,7 @@ export function recordOf(
   clockSkewMs: number,
 ): CommandRecord | undefined {
   const parsed = parseBody(sent.queue, sent.text, { sentAt: sent.sentAt, clockSkewMs });
-  if (parsed.kind === "continuation") return undefined;
+  if (parsed.kind === "continuation" || parsed.kind === "notice") return undefined;
   if (parsed.kind === "invalid") return commands.get(keys.command(`sha256:${parsed.hash}`));
   const { commandId, hash } = parsed.request;
   const own = commands.get(keys.command(commandId));

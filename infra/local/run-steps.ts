@@ -35,7 +35,13 @@ export async function runSteps(
   for (const [index, step] of steps.entries()) {
     options.say(`${index + 1}/${steps.length} ${step.title}`);
     const taken = await take(step, stack, options);
-    faults.push(...judge(taken, await observe(stack), stack));
+    for (let scans = 0; scans < (step.scans ?? 0); scans += 1) {
+      await scan(stack);
+      // What the scan has set going.
+      await take({ title: "", commands: [] }, stack, options);
+    }
+    const observation = await observe(stack);
+    faults.push(...judge(taken, observation, stack), ...judgeFindings(step, observation), ...unmet(step, observation));
     sent.push(...taken);
   }
   return { sent, faults, observation: await observe(stack) };
@@ -73,10 +79,11 @@ async function take(
   let lastAt = Date.now();
   for (;;) {
     // The schedule's minutes are seconds here.
-    await aws.invoke("reconcile");
+    await aws.invoke("reconcile", { task: "due-sweep" });
     const observation = await observe(stack);
     const open = sent.filter((one) => !hasEnded(one, observation, stack));
-    if (open.length === 0 && isQuiet(observation, stack.now())) return sent;
+    const isAsExpected = unmet(step, observation).length === 0;
+    if (open.length === 0 && isAsExpected && isQuiet(observation, stack.now())) return sent;
     const now = JSON.stringify([open.length, observation.businesses.map((business) => business.version)]);
     if (now !== last) {
       last = now;
@@ -91,6 +98,32 @@ async function take(
     }
     await pause(500);
   }
+}
+
+const reportSchema = z.object({ state: z.string() });
+
+/** A whole estate scan, once everything that was changed before it is older than the settle window. */
+async function scan({ aws, config }: LocalStack): Promise<void> {
+  await pause(config.settleWindowSeconds * 1000 + 500);
+  for (let task = "estate-scan"; ;) {
+    const result = await aws.invoke("reconcile", { task });
+    if (!result.ok) throw new Error(`The estate scan failed: ${result.error.errorMessage}`);
+    const { state } = reportSchema.parse(result.payload);
+    if (state === "done") return;
+    // Idle: the last one began less than a settle window ago.
+    if (state === "waits") task = "continue-scan";
+    await pause(200);
+  }
+}
+
+function judgeFindings({ findings }: Step, observation: Observation): string[] {
+  if (findings === undefined) return [];
+  const open = observation.findings
+    .filter(({ state }) => state === "open")
+    .map(({ kind, subject }) => `${kind} ${subject}`);
+  const missing = findings.filter((one) => !open.includes(one)).map((one) => `the finding ${one} is not open`);
+  const others = open.filter((one) => !findings.includes(one)).map((one) => `the finding ${one} is open`);
+  return [...missing, ...others];
 }
 
 function pause(ms: number): Promise<void> {
@@ -129,6 +162,18 @@ function judge(sent: readonly Sent[], observation: Observation, stack: LocalStac
     }
   }
   return faults;
+}
+
+/** What is not as the step expects of the WABAs, in words. */
+function unmet({ wabas: expected = {} }: Step, observation: Observation): string[] {
+  const wabas = wabasOf(observation);
+  const held = new Set(
+    observation.businesses.flatMap((one) => one.held?.requests.flatMap(({ wabaId }) => wabaId ?? []) ?? []),
+  );
+  return Object.entries(expected).flatMap(([wabaId, wanted]) => {
+    const found = held.has(wabaId) ? "held" : wabas.get(wabaId)?.waba.status;
+    return found === wanted ? [] : [`WABA ${wabaId}: expected ${wanted}, found ${found ?? "nothing"}`];
+  });
 }
 
 /** Every WABA of the table, by id. */

@@ -6,6 +6,7 @@ import { startLocalStack } from "./local-stack.ts";
 import type { Observation } from "./observe.ts";
 import { commandRows, runSteps, type Sent, subjectOf, wabasOf } from "./run-steps.ts";
 import type { Step } from "./sample/morning.ts";
+import { drift, firstDay } from "./sample/drift.ts";
 import { morning } from "./sample/morning.ts";
 
 const help = `npm start -- [options]
@@ -14,6 +15,8 @@ Builds, runs the stack on this machine, sends a sample morning of commands, and 
 Ends with 0 only when every command has the outcome it should, every outcome was announced, and the table equals the
 ledger of the stand-in for Meta.
 
+  --drift               another sample: hands at Meta and at our table, and how estate scans find and heal it
+  --import              another sample: the first day of a partner who has shared its line before
   --input FILE          commands of your own instead: one JSON object a line
   --world FILE          JSON, what Meta knows (default: infra/local/sample/world.ts)
   --stage-config FILE   JSON, laid over the stage "local"
@@ -28,6 +31,8 @@ const patienceMs = 90_000;
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
+      drift: { type: "boolean", default: false },
+      import: { type: "boolean", default: false },
       input: { type: "string" },
       world: { type: "string" },
       "stage-config": { type: "string" },
@@ -40,7 +45,7 @@ async function main(): Promise<void> {
     console.log(help);
     return;
   }
-  const steps = values.input === undefined ? morning : [readInput(values.input)];
+  const steps = stepsOf(values);
   const graphCalls = new Map<string, number>();
   const options: LocalStackOptions = {
     port: 0,
@@ -67,6 +72,12 @@ async function main(): Promise<void> {
   } finally {
     await stack.close();
   }
+}
+
+function stepsOf(values: { input?: string | undefined; drift: boolean; import: boolean }): readonly Step[] {
+  if (values.drift) return drift;
+  if (values.import) return firstDay;
+  return values.input === undefined ? morning : [readInput(values.input)];
 }
 
 function printJson(
@@ -108,6 +119,19 @@ function printTables(
     calls,
   }));
   console.log(`\nCommands\n${table(rows)}\n`);
+  const findings = observation.findings.map(({ kind, subject, state, businessId, openedAt, closedAt }) => ({
+    finding: kind,
+    subject,
+    state,
+    business: businessId,
+    found: timeOf(openedAt),
+    closed: timeOf(closedAt),
+  }));
+  if (findings.length > 0) console.log(`Findings\n${table(findings)}\n`);
+}
+
+function timeOf(at: number | undefined): string | undefined {
+  return at === undefined ? undefined : new Date(at).toISOString().slice(11, 19);
 }
 
 function table(rows: readonly Record<string, string | number | undefined>[]): string {

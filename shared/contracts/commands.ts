@@ -1,5 +1,7 @@
 import { hash } from "node:crypto";
 import * as z from "zod/mini";
+import type { AccountNotice } from "../domain/account.ts";
+import { accountEvents } from "../domain/account.ts";
 import type { Request } from "../domain/business.ts";
 import { revokeReasons } from "../domain/business.ts";
 
@@ -172,9 +174,24 @@ export const continuationSchema = z.strictObject({
 
 export type Continuation = z.output<typeof continuationSchema>;
 
+/**
+ * What the webhook function sends beside commands, on the revoke queue: Meta told of an account, and the owner of the item
+ * must note it. Its id is deterministic, so that a repeated delivery repeats it. Producers never send it.
+ */
+const noticeSchema = z.strictObject({
+  version: z.literal("1"),
+  type: z.literal("account"),
+  commandId: common.commandId,
+  requestedAt: z.iso.datetime(),
+  event: z.enum(accountEvents),
+  wabaId: metaId,
+  businessId: z.optional(metaId),
+});
+
 export type ParsedBody =
   | { kind: "command"; request: Request }
   | { kind: "continuation"; continuation: Continuation }
+  | { kind: "notice"; notice: AccountNotice }
   | {
       kind: "invalid";
       /** What is wrong, by key; never a value of the body. */
@@ -211,6 +228,11 @@ export function parseBody(
     const continuation = continuationSchema.safeParse(value);
     if (continuation.success && continuation.data.work === type) {
       return { kind: "continuation", continuation: continuation.data };
+    }
+    const notice = type === "revoke" ? noticeSchema.safeParse(value) : undefined;
+    if (notice?.success === true) {
+      const { version: _first, requestedAt, ...rest } = notice.data;
+      return { kind: "notice", notice: { ...rest, at: Date.parse(requestedAt), hash: sha256(canonical(notice.data)) } };
     }
     const faults = parsed.error.issues.map(describeIssue);
     // Cut, or sent, in the middle of a character it could not be stored.

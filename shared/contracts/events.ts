@@ -75,8 +75,13 @@ const promised: { types: readonly DetailType[]; keys: readonly (keyof Detail)[] 
   { types: ["Share Refused"], keys: ["commandId", "wabaId", "currency", "reason"] },
   { types: ["Verify Refused"], keys: ["commandId", "wabaId", "reason"] },
   { types: ["Revoke Refused", "Command Blocked"], keys: ["commandId", "reason"] },
-  { types: ["Command Rejected"], keys: ["reason"] },
-  { types: ["Revocation Started", "Revocation Incomplete"], keys: ["commandId", "businessId", "reason"] },
+  { types: ["Command Rejected", "Drift Found", "Drift Closed"], keys: ["reason"] },
+  {
+    types: ["Revocation Started", "Revocation Incomplete", "Revocation Held"],
+    keys: ["commandId", "businessId", "reason"],
+  },
+  { types: ["Revocations Stopped", "Revocations Resumed"], keys: ["reason"] },
+  { types: ["Account Changed"], keys: ["commandId", "wabaId", "reason"] },
   { types: ["Credit Line Revoked"], keys: ["commandId", "businessId", "status", "reason"] },
 ];
 

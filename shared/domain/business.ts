@@ -171,6 +171,8 @@ export type AllocationRecord = {
   absentLooks?: number;
   /** E6 names another business: never touched (R3). */
   foreign?: true;
+  /** What it pays by, as the list showed it from which a scan adopted it. */
+  credentialId?: string;
 };
 
 export type Waiting = { request: ShareRequest; due: Due };
@@ -247,9 +249,9 @@ export const transitions = {
   sharing: ["sharing", "allocated", "shared", "revoking"],
   allocated: ["allocated", "shared", "revoking"],
   shared: ["shared", "verified", "pending", "mismatched", "revoking"],
-  verified: ["verified", "pending", "mismatched", "revoking"],
+  verified: ["verified", "mismatched", "revoking"],
   pending: ["pending", "verified", "mismatched", "revoking"],
-  mismatched: ["mismatched", "verified", "pending", "revoking"],
+  mismatched: ["mismatched", "verified", "revoking"],
   revoking: ["revoking", "revoked"],
   revoked: ["revoked", "sharing", "allocated", "shared", "revoking"],
 } as const satisfies Record<WabaStatus | "none", readonly WabaStatus[]>;

@@ -137,7 +137,7 @@ export function recordRemoval(
 ): Change {
   const { now, request } = facts;
   const { standing, answered } = weigh(facts, policy);
-  const { held, ...rest } = withRemovals(facts, standing);
+  const { held, ...rest } = withRemovals(facts, standing, answered);
   const conclusions = answered.map((one) => refuseRevoke(rest.businessId, one.request, one.reason));
   const [first, ...others] = standing;
   if (decision.kind === "answer" || first === undefined) return { business: rest, events: [], conclusions };
@@ -168,13 +168,18 @@ function waitMs(reason: HoldReason, looks: number, { settleWindowMs }: Policy): 
   return lookDelayMs(clearsUp ? looks : Infinity, settleWindowMs);
 }
 
-/** W1: the removal is noted on the WABA by the write that decides; a note that E3 contradicts goes. */
-function withRemovals({ business, presence = {} }: RemovalFacts, standing: readonly RevokeRequest[]): Business {
+/** W1: the removal is noted on the WABA by the write that decides; a note that E3 or its command's answer contradicts goes. */
+function withRemovals(
+  { business, presence = {} }: RemovalFacts,
+  standing: readonly RevokeRequest[],
+  answered: Weighed["answered"],
+): Business {
   const wabas = { ...business.wabas };
   for (const [wabaId, waba] of Object.entries(wabas)) {
     const times = standing.filter((one) => one.wabaId === wabaId).map(({ requestedAt }) => requestedAt);
+    const over = answered.filter(({ request }) => request.wabaId === wabaId).map(({ request }) => request.requestedAt);
     const { removedAt: known, ...rest } = waba;
-    const isNoted = known !== undefined && presence[wabaId] !== "here";
+    const isNoted = known !== undefined && presence[wabaId] !== "here" && known > Math.max(0, ...over);
     const removedAt = Math.max(isNoted ? known : 0, ...times);
     wabas[wabaId] = removedAt === 0 ? rest : { ...rest, removedAt };
   }

@@ -504,7 +504,9 @@ function withReshare(business: Business, { commandId, requestedAt, reshareAfterR
 export function parkShare({ business, request, now }: ShareFacts, until: number): Change {
   const parked = business.waiting[request.wabaId];
   const due = { nextAt: Math.max(until, now), looks: parked === undefined ? 0 : parked.due.looks + 1, sweeps: 0 };
-  return changeTo({ ...business, waiting: { ...business.waiting, [request.wabaId]: { request, due } } });
+  // An attempt of its own that was closed leaves the WABA: a command stands on the item once.
+  const own = withoutOwn(business, request);
+  return changeTo({ ...own, waiting: { ...own.waiting, [request.wabaId]: { request, due } } });
 }
 
 /** Answers a share that is already true, with the event of the state it asked for. */

@@ -2,6 +2,7 @@ import type {
   Business,
   Change,
   Conclusion,
+  Due,
   Evidence,
   Policy,
   SharedStatus,
@@ -87,7 +88,9 @@ export function recordProof(
     return { kind: "write", change: become("verified", known, waba, evidence, request) };
   }
 
-  const switchesAt = waba.pendingUntil ?? (waba.request.partnerSwitch ? startOfNextMonth(now) : undefined);
+  // What was proven once has its switch behind it: unequal now, it has lost its funding.
+  const isSwitching = waba.request.partnerSwitch && waba.evidence?.verifiedAt === undefined;
+  const switchesAt = waba.pendingUntil ?? (isSwitching ? startOfNextMonth(now) : undefined);
   if (waba.status === "pending" && switchesAt !== undefined && now < switchesAt) {
     return {
       kind: "write",
@@ -95,7 +98,7 @@ export function recordProof(
     };
   }
   // A command's look in the middle of the grace is not one of the grace's own: it must not use them up (V2).
-  if (request !== undefined && waba.due !== undefined && now < waba.due.nextAt) {
+  if (request !== undefined && waba.due !== undefined && isInGrace(waba.due, now, policy)) {
     const own = request.commandId === waba.due.request.commandId;
     const change = { business: withWaba(known, wabaId, { ...waba, evidence }), events: [], conclusions: [] };
     return { kind: own ? "write" : "write-then-later", change };
@@ -118,6 +121,11 @@ export function recordProof(
     };
   }
   return { kind: "write", change: become("mismatched", known, waba, evidence, request) };
+}
+
+/** A look that is further away than the grace's own was planned by the estate scan: nothing is in doubt yet. */
+function isInGrace({ nextAt, looks }: Due, now: number, { verifyGraceMs }: Policy): boolean {
+  return now < nextAt && nextAt - now <= Math.max(...verifyGraceMs.slice(0, looks + 1));
 }
 
 /** The verdict is reached: the status, and an answer for everyone who waited for it. */

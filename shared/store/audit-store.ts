@@ -1,6 +1,6 @@
 import type { DynamoDBRecord } from "aws-lambda";
 import type { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { PutItemCommand } from "@aws-sdk/client-dynamodb";
+import { BatchGetItemCommand, PutItemCommand } from "@aws-sdk/client-dynamodb";
 import { marshall } from "@aws-sdk/util-dynamodb";
 import type { Transition } from "./items.ts";
 
@@ -21,14 +21,36 @@ export function createAuditStore(client: DynamoDBClient, tableName: string): Aud
     await client.send(new PutItemCommand({ TableName: tableName, Item }));
   }
   return {
-    async append({ pk, version, transitionId, changedAt, events }) {
-      // The transition is part of the key: after a restore the same version comes again with another history (H20).
-      const sk = `${String(version).padStart(versionDigits, "0")}#${transitionId}`;
-      await put({ pk, sk, version, changedAt, events });
+    async append(transition) {
+      const { version, changedAt, events } = transition;
+      await put({ ...keyOf(transition), version, changedAt, events });
     },
     async keepPoison(record, now) {
       const sequenceNumber = record.dynamodb?.SequenceNumber ?? "unknown";
       await put({ pk: "POISON", sk: sequenceNumber, changedAt: now, record: JSON.stringify(record) });
     },
+  };
+}
+
+/** The transition is part of the key: after a restore the same version comes again with another history (H20). */
+function keyOf({ pk, version, transitionId }: Transition): { pk: string; sk: string } {
+  return { pk, sk: `${String(version).padStart(versionDigits, "0")}#${transitionId}` };
+}
+
+/** DynamoDB's limit for one call. */
+const keysMax = 100;
+
+/** Answers which of these changes have no row: they were never announced, or it could not be written down that they were. */
+export function createAuditGaps(client: DynamoDBClient, tableName: string) {
+  return async (transitions: Transition[]): Promise<Transition[]> => {
+    const found = new Set<string>();
+    let wanted = transitions.map((transition) => marshall(keyOf(transition)));
+    while (wanted.length > 0) {
+      const request = { Keys: wanted.slice(0, keysMax), ConsistentRead: true, ProjectionExpression: "sk" };
+      const answer = await client.send(new BatchGetItemCommand({ RequestItems: { [tableName]: request } }));
+      for (const { sk } of answer.Responses?.[tableName] ?? []) if (sk?.S !== undefined) found.add(sk.S);
+      wanted = [...(answer.UnprocessedKeys?.[tableName]?.Keys ?? []), ...wanted.slice(keysMax)];
+    }
+    return transitions.filter((transition) => !found.has(keyOf(transition).sk));
   };
 }

@@ -10,6 +10,7 @@ import type {
 } from "../domain/business.ts";
 import { holdReasons, revokeReasons } from "../domain/business.ts";
 import { detailTypes, type RecordedEvent } from "../domain/events.ts";
+import { findingKinds, type Finding } from "../domain/findings.ts";
 import type { RemovalBreaker } from "../domain/removal-breaker.ts";
 import { reasonClasses, type Failure, type Reason } from "../domain/reasons.ts";
 
@@ -130,6 +131,7 @@ const recordSchema = z.object({
   deleteAnswered: z.optional(z.object({ at: time, epoch: z.number() })),
   absentLooks: z.optional(z.number()),
   foreign: z.optional(z.literal(true)),
+  credentialId: z.optional(text),
 }) satisfies z.ZodMiniType<AllocationRecord>;
 
 const revocationSchema = z.object({
@@ -231,6 +233,66 @@ export const breakerSchema = z.object({ state: z.enum(["open", "mended", "closed
 
 export type Breaker = z.output<typeof breakerSchema>;
 
+/** `FINDING#<kind>#<subject>`. */
+export const findingSchema = z.object({
+  kind: z.enum(findingKinds),
+  subject: text,
+  businessId: z.optional(text),
+  wabaId: z.optional(text),
+  allocationId: z.optional(text),
+  state: z.enum(["suspected", "open", "closed"]),
+  version: z.number(),
+  firstScanId: z.number(),
+  firstSeenAt: time,
+  lastScanId: z.number(),
+  lastSeenAt: time,
+  openedAt: z.optional(time),
+  closedAt: z.optional(time),
+}) satisfies z.ZodMiniType<Finding>;
+
+/** `SCAN#estate`: how far the estate scan has come; the next slice goes on from here, whoever runs it. */
+export const scanSchema = z.object({
+  version: z.number(),
+  /** Grows with each scan that begins. */
+  scanId: z.number(),
+  phase: z.enum(["line", "allocations", "wabas", "table", "findings", "upkeep", "done"]),
+  /** Where the phase goes on: Meta's cursor, the table's, or the last finding served. */
+  cursor: z.optional(text),
+  startedAt: time,
+  /** When a slice last came forward. */
+  movedAt: time,
+  /** Until then only the slice that wrote it works on the scan (C4). */
+  leaseUntil: time,
+  /** No scan has come to its end before: what is shared already is adopted. */
+  isFirst: z.boolean(),
+  /** Lists that could not be read to their end, and fields that they would not show: of these, absence says nothing. */
+  unread: z.array(text),
+  unshown: z.array(text),
+  /** Rows that count: live allocations, WABAs, WABAs with funding. */
+  listed: z.object({ allocations: z.number(), wabas: z.number(), funding: z.number() }),
+  /** What the table expects and the lists do not show. */
+  missing: z.object({ allocations: z.number(), wabas: z.number(), funding: z.number() }),
+  /** How many items hold the ids that were listed. */
+  chunks: z.object({ allocations: z.number(), wabas: z.number() }),
+  /** Changes that were never announced before. */
+  announced: z.number(),
+  /** When the WABA was last verified that has waited longest. */
+  oldestCheckedAt: z.optional(time),
+  /** Calls to Meta of the last hour, those set aside for a slice that may have died included. */
+  calls: z.array(z.object({ at: time, count: z.number() })),
+  completed: z.optional(
+    z.object({
+      scanId: z.number(),
+      startedAt: time,
+      finishedAt: time,
+      cannotTell: z.array(z.enum(findingKinds)),
+      announced: z.number(),
+      oldestCheckedAt: z.optional(time),
+    }),
+  ),
+});
+
+export type Scan = z.output<typeof scanSchema>;
 /** `BREAKER#paused-queues`: the command queues that a person keeps from feeding their functions, and why. */
 export const pausesSchema = z.partial(z.object({ share: pauseSchema(), verify: pauseSchema(), revoke: pauseSchema() }));
 
@@ -265,9 +327,16 @@ export const keys = {
   command: (commandId: string): string => `COMMAND#${commandId}`,
   quota: "QUOTA#graph",
   tokenBreaker: "BREAKER#system-token",
+  finding: (kind: string, subject: string): string => `FINDING#${kind}#${subject}`,
+  scan: "SCAN#estate",
+  /** The ids that a list named to a scan, some thousands an item. */
+  seen: (scanId: number, list: string, index: number): string => `SCAN#${scanId}#${list}#${index}`,
   pauses: "BREAKER#paused-queues",
   removalBreaker: "BREAKER#removals",
 } as const;
+
+/** The partition of the due index in which findings stand until they are closed. The sweep does not read it. */
+export const findingShard = "findings";
 
 /** The sparse due index is spread over a few partitions; the sweep reads them all. */
 export const dueShards = ["due-0", "due-1", "due-2", "due-3"] as const;

@@ -8,6 +8,7 @@ import {
   UpdateItemCommand,
 } from "@aws-sdk/client-dynamodb";
 import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
+import type { AccountConclusion, AccountNotice } from "../domain/account.ts";
 import type { Business, Change, Conclusion, Request } from "../domain/business.ts";
 import { dueAt } from "../domain/business.ts";
 import type { EventDraft, RecordedEvent } from "../domain/events.ts";
@@ -32,7 +33,7 @@ export type StateStore = LimitStore & {
   /** Writes what became of a POST: guarded by its own intent and epoch, so that a busy sibling cannot starve it (H26). */
   settle(loaded: Business, settlement: Settlement, now: number): Promise<Written>;
   /** Records an outcome that changes no business. */
-  conclude(conclusion: Conclusion, now: number): Promise<CommandRecord>;
+  conclude(conclusion: Conclusion | AccountConclusion, now: number): Promise<CommandRecord>;
   /** Records a body that is no command, under its hash (H22), once. Answers the event of the first time when it was there before. */
   reject(rejection: Rejection, now: number): Promise<RecordedEvent | undefined>;
   /** Records why a command could not go on; announces it once, when `announce` is set. */
@@ -419,11 +420,15 @@ const conflictDelayMs = 20;
 /** A command's row is final once concluded, so its version is above every number of failed attempts. */
 const concludedVersion = 1_000_000;
 
-type Concluded = { conclusion: Conclusion; event: RecordedEvent };
+type Concluded = { conclusion: Conclusion | AccountConclusion; event: RecordedEvent };
 type Identified = { id: string; events: RecordedEvent[]; concluded: Concluded[] };
 
 /** Gives a change's events their ids: `transitionId` + index, over its own events and those of the commands it concludes. */
-function identify(id: string, change: Pick<Change, "events" | "conclusions">, now: number): Identified {
+function identify(
+  id: string,
+  change: { events: EventDraft[]; conclusions: (Conclusion | AccountConclusion)[] },
+  now: number,
+): Identified {
   const events = change.events.map((draft, index) => recordEvent(draft, id, index, now));
   const concluded = change.conclusions.map((conclusion, index) => ({
     conclusion,
@@ -464,7 +469,7 @@ function commandRow(
   };
 }
 
-function subject({ type, hash, commandId, wabaId }: Request) {
+function subject({ type, hash, commandId, wabaId }: Request | AccountNotice) {
   return { type, hash, commandId, wabaId };
 }
 

@@ -156,7 +156,7 @@ describe("when the system token dies", () => {
   test("its commands wait, their event sources rest, and all is done once the secret is mended", async () => {
     await send("share", shareCommand(wabaId(30), { currency: "USD" }));
     await expect.poll(async () => (await statuses())[wabaId(30)], { timeout: 20_000 }).toBe("verified");
-    await stack.aws.invoke("reconcile");
+    await stack.aws.invoke("reconcile", { task: "due-sweep" });
     await expect.poll(metrics).toEqual([0]);
 
     await world({ value: sampleSystemToken, dead: true });
@@ -166,12 +166,12 @@ describe("when the system token dies", () => {
     await send("verify", verifyCommand(wabaId(30)));
     await send("revoke", revokeCommand({ businessId: businessId(30), wabaId: wabaId(30) }));
 
-    await stack.aws.invoke("reconcile");
+    await stack.aws.invoke("reconcile", { task: "due-sweep" });
     expect(await states()).toEqual(["publish Enabled", "revoke Disabled", "share Disabled", "verify Disabled"]);
     await expect.poll(metrics).toEqual([0, 1]);
     expect(lines.join("\n")).not.toContain(sampleSystemToken);
     const refused = stack.meta?.model.calls.length;
-    await stack.aws.invoke("reconcile");
+    await stack.aws.invoke("reconcile", { task: "due-sweep" });
     expect(stack.meta?.model.calls.length).toBe(Number(refused) + 1);
     expect(stack.meta?.model.calls.at(-1)).toMatchObject({ name: "E14", status: 401 });
 
@@ -179,7 +179,7 @@ describe("when the system token dies", () => {
     const secrets = new SecretsManagerClient(localClient(stack.aws.endpoint));
     await secrets.send(new PutSecretValueCommand({ SecretId: stack.about.secrets.systemToken, SecretString: mended }));
     secrets.destroy();
-    await stack.aws.invoke("reconcile");
+    await stack.aws.invoke("reconcile", { task: "due-sweep" });
     expect(await states()).toEqual(["publish Enabled", "revoke Enabled", "share Enabled", "verify Enabled"]);
     expect(await store.loadBreaker()).toMatchObject({ state: "closed" });
 
@@ -187,7 +187,7 @@ describe("when the system token dies", () => {
     await expect
       .poll(
         async () => {
-          await stack.aws.invoke("reconcile");
+          await stack.aws.invoke("reconcile", { task: "due-sweep" });
           return statuses();
         },
         { timeout: 60_000, interval: 1000 },
@@ -213,10 +213,10 @@ describe("when the system token dies", () => {
       await lambda.send(new UpdateEventSourceMappingCommand({ UUID, Enabled: false }));
     }
     await pauses.savePause("verify", { by: "on-call", why: "a test", since: 1000 });
-    await stack.aws.invoke("reconcile");
+    await stack.aws.invoke("reconcile", { task: "due-sweep" });
     expect(await states()).toEqual(["publish Disabled", "revoke Enabled", "share Enabled", "verify Disabled"]);
     await pauses.savePause("verify", undefined);
-    await stack.aws.invoke("reconcile");
+    await stack.aws.invoke("reconcile", { task: "due-sweep" });
     expect(await states()).toEqual(["publish Disabled", "revoke Enabled", "share Enabled", "verify Enabled"]);
     for (const { UUID } of EventSourceMappings) {
       await lambda.send(new UpdateEventSourceMappingCommand({ UUID, Enabled: true }));

@@ -34,6 +34,15 @@ async function flowsOf(settings: Parameters<typeof startFlows>[1] = {}, { siblin
     removed: (id = wabaId, overrides: Record<string, unknown> = {}) =>
       flows.revoke({ wabaId: id, reason: "partner_removed", ...overrides }),
     records,
+    told: (event: string, id = wabaId, overrides: Record<string, unknown> = {}) => ({
+      version: "1",
+      type: "account",
+      commandId: `account:${event}:${id}`,
+      requestedAt: new Date(flows.now()).toISOString(),
+      event,
+      wabaId: id,
+      ...overrides,
+    }),
     isFunded: () => records().length > 0,
     async held() {
       return (await flows.business()).held?.reason;
@@ -158,6 +167,20 @@ describe("a customer who leaves", () => {
     expect(flows.isFunded()).toBe(true);
   });
 
+  test("and is told to have come back is looked at again at once, and lifted from what is held", async () => {
+    const flows = await flowsOf();
+    await flows.leave();
+    const removed = flows.removed();
+    await flows.deliver(removed);
+    flows.pass(hourMs);
+    await flows.comeBack();
+    await flows.deliver(flows.told("PARTNER_ADDED"));
+    await flows.live(5 * minuteMs);
+    expect(await flows.fate(removed)).toBe("refused: superseded");
+    expect((await flows.business()).held).toBeUndefined();
+    expect((await flows.business()).wabas[flows.wabaId]?.removedAt).toBeUndefined();
+  });
+
   test("and comes back is lifted from what is held by its next share", async () => {
     const flows = await flowsOf();
     await flows.leave();
@@ -230,5 +253,41 @@ describe("a customer who leaves", () => {
     await flows.leave(flows.siblingId);
     await flows.live(4 * hourMs);
     expect(await flows.fate(removed)).toBe("done");
+  });
+});
+
+describe("an account that Meta tells of", () => {
+  test.each(["ACCOUNT_DELETED", "DISABLED_UPDATE"])(
+    "by %s is recorded and announced once, and nothing is revoked",
+    async (event) => {
+      const flows = await flowsOf({}, { sibling: false });
+      const notice = flows.told(event);
+      for (const _ of [1, 2, 3]) expect(await flows.deliver(notice)).toBe("acknowledged");
+      expect(flows.said(notice)).toEqual(["Account Changed"]);
+      expect(await flows.fate(notice)).toBe("done");
+      expect(flows.announced.find(({ detailType }) => detailType === "Account Changed")).toMatchObject({
+        wabaId: flows.wabaId,
+        reason: event.toLowerCase(),
+      });
+      expect(flows.isFunded()).toBe(true);
+    },
+  );
+
+  test("is stored with its owner when it leaves, where nobody knew it, so that a later revoke finds it", async () => {
+    const flows = await flowsOf({}, { sibling: false });
+    await flows.leave(flows.siblingId);
+    await flows.deliver(flows.told("PARTNER_REMOVED", flows.siblingId, { businessId: flows.businessId }));
+    expect(await flows.store.loadPointer(flows.siblingId)).toMatchObject({ businessId: flows.businessId });
+  });
+
+  test("never gets another owner than the stored one: a removal that names one is refused", async () => {
+    const flows = await flowsOf({}, { sibling: false });
+    const other = "98765432109000009";
+    await flows.deliver(flows.told("PARTNER_REMOVED", flows.wabaId, { businessId: other }));
+    const removed = flows.removed(flows.wabaId, { businessId: other });
+    await flows.deliver(removed);
+    expect(await flows.store.loadPointer(flows.wabaId)).toMatchObject({ businessId: flows.businessId });
+    expect(await flows.fate(removed)).toBe("refused: owner_mismatch");
+    expect(flows.isFunded()).toBe(true);
   });
 });

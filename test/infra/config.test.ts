@@ -42,6 +42,12 @@ describe("a stage", () => {
     ],
     ["an address that is none", { stage: "test", graphApiBaseUrl: "ftp://example.com" }, "http or https URL"],
     ["a secret's ARN", { appSecretName: "arn:aws:secretsmanager:eu-west-1:1:secret:x" }, "not an ARN"],
+    [
+      "a webhook without the app secret",
+      { webhook: true, verifyTokenSecretName: "verify" },
+      "appSecretName: is needed",
+    ],
+    ["a webhook without its verify token", { webhook: true, appSecretName: "app" }, "verifyTokenSecretName: is needed"],
     ["a prefix that names half a folder", { businessTokenSecretPrefix: "customers" }, "must end with /"],
     ["a prefix that covers the system token", { businessTokenSecretPrefix: "credit-lines/" }, "system token"],
     ["a stage name that no resource could bear", { stage: "Prod_1" }, "stage: must be"],

@@ -7,6 +7,7 @@ import { reconcileEnvironment } from "../../functions/reconcile/environment.ts";
 import { revokeEnvironment } from "../../functions/revoke/environment.ts";
 import { shareEnvironment } from "../../functions/share/environment.ts";
 import { verifyEnvironment } from "../../functions/verify/environment.ts";
+import { webhookEnvironment } from "../../functions/webhook/environment.ts";
 import { localStage, parseStageConfig } from "../../infra/config.ts";
 import { parseEnvironment } from "../../shared/environment.ts";
 import { deployedStage, flatten, stackOf, templateOf } from "./stages.ts";
@@ -243,7 +244,12 @@ describe("permissions", () => {
       [
         ...log("Reconcile"),
         ...state,
+        "dynamodb:BatchGetItem <State.Arn>",
+        "dynamodb:Scan <State.Arn>",
         "dynamodb:Query <State.Arn>/index/DueIndex",
+        "dynamodb:BatchGetItem <Audit.Arn>",
+        "dynamodb:PutItem <Audit.Arn>",
+        announce,
         "sqs:SendMessage <ShareQueue.Arn>",
         "sqs:SendMessage <VerifyQueue.Arn>",
         "sqs:SendMessage <RevokeQueue.Arn>",
@@ -331,11 +337,15 @@ describe("event sources", () => {
     });
   });
 
-  test("the due sweep runs every few minutes, at the minute", () => {
+  test.each([
+    ["the due sweep runs every few minutes", "rate(5 minutes)", "due-sweep"],
+    ["an estate scan begins every day", "rate(24 hours)", "estate-scan"],
+    ["a scan under way goes on every few minutes", "rate(5 minutes)", "continue-scan"],
+  ])("%s, at the minute", (_what, ScheduleExpression, task) => {
     template.hasResourceProperties("AWS::Scheduler::Schedule", {
-      ScheduleExpression: "rate(5 minutes)",
+      ScheduleExpression,
       FlexibleTimeWindow: { Mode: "OFF" },
-      Target: Match.objectLike({ Input: `{"task":"due-sweep"}` }),
+      Target: Match.objectLike({ Input: JSON.stringify({ task }) }),
     });
   });
 });
@@ -412,7 +422,7 @@ describe("alarms", () => {
   const alarms = propertiesOf("AWS::CloudWatch::Alarm");
 
   test("tell in a sentence who is hurt, and wake the configured topics", () => {
-    expect(alarms).toHaveLength(3 * 4 + 4 + 3);
+    expect(alarms).toHaveLength(3 * 4 + 4 + 7);
     for (const alarm of alarms) {
       expect(alarm.AlarmDescription).toMatch(/^[A-Z].{40,}\.$/);
       expect(alarm.AlarmActions).toEqual([topic]);
@@ -468,6 +478,59 @@ describe("alarms", () => {
       Threshold: 1,
       TreatMissingData: "breaching",
     });
+  });
+});
+
+describe("the webhook", () => {
+  const secrets = { appSecretName: "my/app-secret", verifyTokenSecretName: "my/verify-token" };
+  const withWebhook = templateOf(deployedStage({ webhook: true, ...secrets }));
+  const [[id, lambda] = []] = Object.entries(
+    withWebhook.findResources("AWS::Lambda::Function", {
+      Properties: { FunctionName: "credit-lines-prod-webhook" },
+    }),
+  );
+
+  test("is there only when the stage asks for it", () => {
+    template.resourceCountIs("AWS::Lambda::Url", 0);
+    expect(template.findOutputs("WebhookUrl")).toEqual({});
+    withWebhook.resourceCountIs("AWS::Lambda::Url", 1);
+    withWebhook.hasResourceProperties("AWS::Lambda::Url", { AuthType: "NONE" });
+    expect(withWebhook.findOutputs("WebhookUrl")).toHaveProperty("WebhookUrl");
+  });
+
+  test("gets exactly the environment its schema asks for", () => {
+    const variables = Object.entries(lambda?.["Properties"].Environment.Variables ?? {});
+    const environment = Object.fromEntries(variables.map(([key, value]) => [key, flatten(value)]));
+    expect(() => parseEnvironment(webhookEnvironment, environment)).not.toThrow();
+    expect(Object.keys(environment).toSorted()).toEqual(
+      Object.keys(webhookEnvironment.shape)
+        .filter((key) => key !== "CLOCK_OFFSET_MS")
+        .toSorted(),
+    );
+  });
+
+  test("may queue revocations and read its two secrets, and nothing else: no table, no bus, no token", () => {
+    const role = lambda?.["Properties"].Role["Fn::GetAtt"][0];
+    const policies = Object.values(withWebhook.findResources("AWS::IAM::Policy")).filter(({ Properties: policy }) =>
+      policy.Roles.some((one: Properties) => one["Ref"] === role),
+    );
+    const grants: string[] = policies.flatMap(({ Properties: policy }) =>
+      policy.PolicyDocument.Statement.flatMap((statement: Properties) =>
+        [statement["Action"]]
+          .flat()
+          .flatMap((action) =>
+            [statement["Resource"]].flat().map((one) => `${action} ${flatten(one).split(":").at(-1)}`),
+          ),
+      ),
+    );
+    expect(id).toBeDefined();
+    expect(grants.toSorted()).toEqual([
+      "logs:CreateLogStream <WebhookLogGroup.Arn>",
+      "logs:PutLogEvents <WebhookLogGroup.Arn>",
+      "secretsmanager:GetSecretValue my/app-secret-??????",
+      "secretsmanager:GetSecretValue my/verify-token-??????",
+      "sqs:SendMessage <RevokeQueue.Arn>",
+    ]);
   });
 });
 

@@ -195,6 +195,14 @@ describe("while the hour's calls are nearly used", () => {
     for (const share of shares.slice(1)) expect(await serve("share", share)).toMatchObject({ copies: 0 });
   });
 
+  test("one whose work asks nothing of Meta asks all the same how much is used, or the old reading would stand", async () => {
+    await putReading(0.95, minuteMs);
+    useCalls(0.4);
+    const nobodys = sqsRecord(verifyCommand("120000000099999"));
+    expect(await failuresOf(handlers.verify, nobodys)).toHaveLength(1);
+    expect((await quotaItem())?.["used"]).toBe(0.4);
+  });
+
   test("the others wait as long as nobody knows better, and then one goes again", async () => {
     await putReading(0.85, minuteMs + 1);
     useCalls(0.9);

@@ -42,7 +42,9 @@ export type History = {
   breach: Breach | undefined;
   customers: Customer[];
   variants: Partial<Variants>;
-  policy: Pick<Policy, "shareMethod" | "secondPost"> & { systemUserId?: string };
+  policy: Pick<Policy, "shareMethod" | "secondPost"> & { systemUserId?: string } & Partial<
+      Pick<Policy, "onPartnerRemoved" | "breaker">
+    >;
   /** How often an effect goes wrong; 1 is the usual. */
   faultRate: number;
   sends: Send[];
@@ -71,13 +73,15 @@ export function drawHistory(seed: number): History {
     shareMethod: random.chance(0.5) ? ("share-and-attach" as const) : ("share-then-attach" as const),
     secondPost: random.chance(0.75) ? ("auto" as const) : ("person" as const),
     ...(random.chance(0.4) ? { systemUserId: "300000000000009" } : {}),
+    onPartnerRemoved: random.pick(["revoke-unless-siblings", "revoke-unless-siblings", "revoke", "hold"] as const),
+    breaker: { removals: random.pick([1, 20]), windowMs: 600_000 },
   };
   const drawn = drawSends(random, customers, startAt, breach);
   const sentAt = drawn.endAt;
   const isLong = random.chance(0.03);
   const later = isLong ? drawMonth(random, customers, startAt) : { sends: [], hands: [] };
-  const sends = [...drawn.sends, ...later.sends];
   const hands = [...drawHands(random, customers, startAt, sentAt, breach), ...later.hands];
+  const sends = [...drawn.sends, ...later.sends, ...drawRemovals(random, hands)];
   const quietAt = sentAt + hourMs;
   return {
     seed,
@@ -156,7 +160,7 @@ function drawSends(
   breach: Breach | undefined,
 ): { sends: Send[]; endAt: number } {
   const sends: Send[] = [];
-  const count = random.whole(18, 30);
+  const count = random.whole(22, 30);
   let at = startAt;
   let focus = random.pick(customers);
   for (let number = 1; number <= count; number += 1) {
@@ -236,8 +240,23 @@ function drawCommand(
   }
   const claimed = random.chance(0.95) ? businessId : random.pick(customers).businessId;
   const target = random.pick([{ wabaId: waba.wabaId }, { wabaId: waba.wabaId, businessId: claimed }, { businessId }]);
-  const reason = random.pick(["operator", "offboarded", "non_payment", "risk", "customer_unshared"]);
+  const reason = random.pick(["operator", "offboarded", "non_payment", "risk", "customer_unshared", "partner_removed"]);
   return { work: "revoke", body: { ...common, type: "revoke", ...target, reason } };
+}
+
+/** Meta's word of a WABA that left, as the webhook passes it on: soon, late, or never, and now and then twice. */
+function drawRemovals(random: Random, hands: readonly Hand[]): Send[] {
+  return hands.flatMap((hand) => {
+    if (hand.kind !== "unshare" || random.chance(0.2)) return [];
+    const requestedAt = new Date(Math.floor(hand.at / secondMs) * secondMs).toISOString();
+    const { wabaId } = hand;
+    const about = { version: "1", commandId: `gone-${hand.id}`, requestedAt, requestedBy: "webhook" };
+    const body = JSON.stringify({ ...about, type: "revoke", wabaId, reason: "partner_removed" });
+    return Array.from({ length: random.pick([1, 1, 2]) }, (_, number): Send => {
+      const at = hand.at + random.pick([random.span(500, 5 * secondMs), random.span(minuteMs, hourMs)]);
+      return { id: `${hand.id}w${number}`, at, work: "revoke", body };
+    });
+  });
 }
 
 /** What comes of a share over the end of a month, when a partner switch takes effect: verifications, and a hand in between. */

@@ -1,17 +1,19 @@
 import type { Change as MetaChange, MetaModel } from "../../infra/local/meta/meta-model.ts";
-import { attachmentsOf, isLive } from "../../infra/local/meta/meta-model.ts";
+import { attachmentsOf, isLive, shownFundingId } from "../../infra/local/meta/meta-model.ts";
 import { type ParsedBody, parseBody } from "../../shared/contracts/commands.ts";
 import type { Business, Intent, ShareRequest, Waba } from "../../shared/domain/business.ts";
-import { dueEntries, isHeld, isSharing } from "../../shared/domain/business.ts";
+import { dueEntries, isHeld, isSharing, transitions } from "../../shared/domain/business.ts";
 import type { RecordedEvent } from "../../shared/domain/events.ts";
+import type { Finding } from "../../shared/domain/findings.ts";
+import type { CommandRecord } from "../../shared/store/items.ts";
 import { businessSchema, commandSchema, eventSchema, keys, pointerSchema } from "../../shared/store/items.ts";
-import type { Coverage } from "./coverage.ts";
+import { count, type Coverage } from "./coverage.ts";
 import type { Engine, Invocation, MetaRead } from "./engine.ts";
 import type { History, Send } from "./history.ts";
 import { clockSkewMs, settleWindowMs } from "./history.ts";
 import type { MemoryTable, TableChange } from "./memory-store.ts";
 import { functionMs, type SentChange } from "./meta-transport.ts";
-import type { Message } from "./room.ts";
+import type { Message } from "./queue-model.ts";
 
 export type Violation = { invariant: string; message: string };
 
@@ -91,7 +93,10 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
 
   function onWrite(change: TableChange, invocation: Invocation | undefined): void {
     const { before, after } = change;
-    if (after.command !== undefined) judgeRefusal(change);
+    if (after.command !== undefined) {
+      judgeRefusal(change);
+      judgeRefusedRevoke(after.command);
+    }
     const { business } = after;
     if (business === undefined) return;
     const old = before?.business;
@@ -105,6 +110,9 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       if (known?.status !== waba.status) {
         const step = `${known?.status ?? "none"} → ${waba.status}`;
         coverage.transitions[step] = (coverage.transitions[step] ?? 0) + 1;
+        const allowed: readonly string[] = transitions[known?.status ?? "none"];
+        if (!allowed.includes(waba.status))
+          broken("chart", `${wabaId} went ${step}, which the state chart does not have`);
       }
       judgeVerified(wabaId, known, waba, old, invocation);
       judgeMismatched(wabaId, known, waba, invocation);
@@ -276,6 +284,16 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     }
   }
 
+  /** R1: a revoke is never refused for an owner that is unknown, only for a claim that is not the owner's. */
+  function judgeRefusedRevoke({ type, reason, commandId, wabaId }: CommandRecord): void {
+    if (type !== "revoke" || reason !== "owner_mismatch" || isReused(commandId)) return;
+    const owner = theRoom().meta.wabas.get(wabaId ?? "")?.ownerBusinessId;
+    const command = accepted.find(({ body }) => commandIdOf(body) === commandId);
+    const claim = /"businessId":"([^"]+)"/.exec(command?.body ?? "")?.[1];
+    if (claim === undefined || claim === owner)
+      broken("R1", `the revoke ${commandId} was refused, though it names nobody else`);
+  }
+
   /** I2a: R4 and R5 by what Meta was asked and answered. */
   function judgeDone(old: Business, business: Business, invocation: Invocation | undefined): void {
     const { businessId } = business;
@@ -398,7 +416,9 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       if (pointer?.pendingRevoke?.requests.some((request) => request.commandId === commandId) === true) return true;
       if (business === undefined) continue;
       if (dueEntries(business).some((entry) => entry.commandId === commandId)) return true;
-      if (business.revocation?.joined.some((request) => request.commandId === commandId) === true) return true;
+      const { revocation, held } = business;
+      const others = [...(revocation?.joined ?? []), ...(held?.requests ?? [])];
+      if (others.some((request) => request.commandId === commandId)) return true;
     }
     return false;
   }
@@ -452,6 +472,8 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     }
     if (isCut) return;
     judgeBelief(meta);
+    // A long history goes on for weeks after its last scan.
+    if (history.endAt - history.quietAt < 5 * 3_600_000) judgeFindings(meta);
     for (const send of accepted) judgeAnswered(send);
     for (const { after } of stream) {
       const { transition } = after;
@@ -578,6 +600,67 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     }
   }
 
+  /** I6 after the scans: what is open names a difference, and what nobody explains is open. */
+  function judgeFindings(meta: MetaModel): void {
+    const { table } = theRoom();
+    const now = engine.now();
+    const items = [...table.items.values()];
+    const open = items.flatMap(({ finding }) => (finding?.state === "open" ? [finding] : []));
+    for (const finding of open) {
+      count(coverage.findings, finding.kind);
+      if (isTrue(finding, meta, now)) continue;
+      breachable("I6", `the finding ${finding.kind} of ${finding.subject} is open, and there is no such difference`);
+    }
+    const { completed, unread } = table.get(keys.scan)?.scan ?? {};
+    if (completed === undefined || unread?.length !== 0) return;
+    for (const allocation of meta.allocations.values()) {
+      const { id, receivingBusinessId: businessId, spans } = allocation;
+      // Two scans have seen it.
+      const since = spans.at(-1)?.from.truth ?? now;
+      if (!isLive(allocation, "truth", now) || since > history.quietAt) continue;
+      const business = table.get(keys.business(businessId))?.business;
+      if (business === undefined || business.changedAt > history.quietAt) continue;
+      const explained = business.records[id] !== undefined || open.some(({ subject }) => subject === id);
+      if (!explained) breachable("I6", `${id} of ${businessId} is live, no item explains it and no finding names it`);
+    }
+  }
+
+  function isTrue(
+    { kind, subject, wabaId = "", businessId = "", allocationId = "" }: Finding,
+    meta: MetaModel,
+    now: number,
+  ) {
+    const business = theRoom().table.get(keys.business(businessId))?.business;
+    const allocation = meta.allocations.get(allocationId);
+    const isThere = allocation !== undefined && isLive(allocation, "truth", now);
+    const waba = meta.wabas.get(wabaId);
+    const funding = waba === undefined ? undefined : shownFundingId(meta, waba, now);
+    const own = business?.wabas[wabaId]?.evidence?.receivingCredentialId;
+    switch (kind) {
+      case "allocation_unknown":
+        return isThere && (wabaId !== "" || business?.records[subject]?.state !== "live");
+      case "revoked_but_live":
+      case "record_duplicate":
+        return isThere;
+      case "allocation_gone":
+        return !isThere;
+      case "funded_elsewhere":
+        return funding !== undefined && funding !== own;
+      case "unfunded":
+        return funding === undefined;
+      case "waba_left":
+        return waba?.sharedWithPartner === false;
+      case "allocated_unattached":
+        return business?.wabas[wabaId]?.status === "allocated";
+      case "line_access_revoked":
+        return meta.lines.get(subject)?.accessRevoked === true;
+      case "owner_changed":
+      case "unsettled_without_due":
+      default:
+        return false;
+    }
+  }
+
   function judgeAnswered(send: Send): void {
     const { body, work } = send;
     if (isReused(commandIdOf(body))) return;
@@ -604,8 +687,9 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       // A person's after a day (R1).
       if (pointer?.pendingRevoke?.requests.some((request) => request.commandId === commandId) === true) return true;
       if (business === undefined) continue;
-      const { revocation, waiting } = business;
+      const { revocation, waiting, held } = business;
       const waits =
+        held?.requests.some((request) => request.commandId === commandId) === true ||
         Object.values(waiting).some(({ request }) => request.commandId === commandId) ||
         revocation?.request.commandId === commandId ||
         revocation?.joined.some((request) => request.commandId === commandId) === true ||
@@ -703,11 +787,11 @@ function isBeginning(kind: MetaChange["kind"]): boolean {
 const askForHelp: ReadonlySet<string> = new Set([
   "Share In Doubt",
   "Revocation Incomplete",
+  "Revocation Held",
   "Command Blocked",
   "Drift Found",
 ]);
 
-/** A person was asked to look at the WABA or the business that the command names. */
 /** Of the business that the message is about: a doubt on one of its WABAs also holds what concerns all of them. */
 function isAbout({ detailType, businessId }: RecordedEvent, body: string, { customers }: History): boolean {
   const customer = customers.find((one) => one.businessId === businessId);

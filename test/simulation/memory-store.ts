@@ -1,9 +1,11 @@
+import type { AccountConclusion, AccountNotice } from "../../shared/domain/account.ts";
 import type { Business, Conclusion, Request } from "../../shared/domain/business.ts";
 import { dueAt } from "../../shared/domain/business.ts";
 import type { EventDraft, RecordedEvent } from "../../shared/domain/events.ts";
 import type { DueIndex, DueItem } from "../../shared/store/due-index.ts";
+import type { Finding } from "../../shared/domain/findings.ts";
+import type { Breaker, CommandRecord, Pointer, Reading, Scan } from "../../shared/store/items.ts";
 import type { LimitStore, Removals } from "../../shared/store/limit-store.ts";
-import type { Breaker, CommandRecord, Pointer, Reading } from "../../shared/store/items.ts";
 import { keys } from "../../shared/store/items.ts";
 import type { StateStore, Written } from "../../shared/store/state-store.ts";
 
@@ -18,6 +20,10 @@ export type Item = {
   command?: CommandRecord;
   quota?: { blockedUntil?: number; used?: number; readAt?: number };
   breaker?: Breaker;
+  finding?: Finding;
+  scan?: Scan;
+  /** The ids that a list named to a scan. */
+  seen?: readonly string[];
   removals?: Removals;
   /** What `publish` reads of it; absent from items that announce nothing. */
   transition?: { id: string; version: number; changedAt: number; events: RecordedEvent[] };
@@ -281,20 +287,14 @@ function createMemoryLimits(table: MemoryTable, newId: () => string, send: SendT
     }
     return (await send(name, () => table.write([{ pk, holds, next }]))) === undefined;
   }
-  function loadBreaker() {
-    return send("loadBreaker", () => table.get(keys.tokenBreaker)?.breaker);
-  }
   return {
-    loadBreaker,
-    async loadLimits() {
-      const [quota, breaker] = await Promise.all([
-        send("loadLimits", () => table.get(keys.quota)?.quota),
-        loadBreaker(),
-      ]);
-      const { blockedUntil, used, readAt } = quota ?? {};
-      const reading = used === undefined || readAt === undefined ? undefined : { used, readAt };
-      return { blockedUntil, reading, tokenIsDead: breaker?.state === "open" };
-    },
+    loadBreaker: () => send("loadBreaker", () => table.get(keys.tokenBreaker)?.breaker),
+    loadLimits: () =>
+      send("loadLimits", () => {
+        const { blockedUntil, used, readAt } = table.get(keys.quota)?.quota ?? {};
+        const reading = used === undefined || readAt === undefined ? undefined : { used, readAt };
+        return { blockedUntil, reading, tokenIsDead: table.get(keys.tokenBreaker)?.breaker?.state === "open" };
+      }),
     loadBlockedUntil: () => send("loadBlockedUntil", () => table.get(keys.quota)?.quota?.blockedUntil),
     async saveBlockedUntil(blockedUntil: number) {
       await setIf(
@@ -354,10 +354,14 @@ function createMemoryLimits(table: MemoryTable, newId: () => string, send: SendT
 const settleDueMaxMs = 60_000;
 const concludedVersion = 1_000_000;
 
-type Concluded = { conclusion: Conclusion; event: RecordedEvent };
+type Concluded = { conclusion: Conclusion | AccountConclusion; event: RecordedEvent };
 type Identified = { id: string; events: RecordedEvent[]; concluded: Concluded[] };
 
-function identify(id: string, change: { events: EventDraft[]; conclusions: Conclusion[] }, now: number): Identified {
+function identify(
+  id: string,
+  change: { events: EventDraft[]; conclusions: (Conclusion | AccountConclusion)[] },
+  now: number,
+): Identified {
   const events = change.events.map((draft, index) => recordEvent(draft, id, index, now));
   const concluded = change.conclusions.map((conclusion, index) => ({
     conclusion,
@@ -396,7 +400,7 @@ function concludedWrite(
   return { write, command: row };
 }
 
-function subject({ type, hash, commandId, wabaId }: Request) {
+function subject({ type, hash, commandId, wabaId }: Request | AccountNotice) {
   return { type, hash, commandId, wabaId };
 }
 

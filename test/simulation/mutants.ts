@@ -1,3 +1,4 @@
+import type { SQSRecord } from "aws-lambda";
 import type { StateStore } from "../../shared/store/state-store.ts";
 import type { MemoryTable } from "./memory-store.ts";
 import type { AnyFunction, Swap } from "./swap.ts";
@@ -73,6 +74,21 @@ export const mutants: readonly Mutant[] = [
       (item, intent, request, outcome, ...rest) =>
         real(item, intent, request, outcome.kind === "unknown" ? { ...outcome, kind: "no-effect" } : outcome, ...rest),
   ),
+  {
+    name: "error-on-a-second-attempt-closes-it",
+    breaks: ["I1b", "I2a", "I2b"],
+    swaps: ["settleShare", "settleRecord"].map((name) => ({
+      module: share,
+      function: name,
+      by:
+        (real) =>
+        (item, intent, ...rest) => {
+          const isSecond = intent.attempt > 1;
+          const closing = rest.map((one) => (one?.kind === "unknown" ? { ...one, kind: "no-effect" } : one));
+          return isSecond ? real(item, { ...intent, attempt: 1 }, ...closing) : real(item, intent, ...rest);
+        },
+    })),
+  },
   swap("E4-noted-on-the-WABA-only", ["I1a", "I1b"], share, "decideShare", (real) => (facts, policy) => {
     const { recordIntent: _forgotten, ...rest } = facts.business;
     return real({ ...facts, business: rest }, policy);
@@ -98,7 +114,13 @@ export const mutants: readonly Mutant[] = [
       }),
     ],
   },
-  store("commit-without-version", ["I1a", "I1b", "I3", "I9", "I10", "I4", "I2a", "I2b"], (real, table) => ({
+  store("settle-without-epoch", ["chart"], (real, table) => ({
+    settle: (loaded, settlement, now) => {
+      const epoch = table.get(`BUSINESS#${loaded.businessId}`)?.business?.epoch;
+      return real.settle(loaded, { ...settlement, epoch }, now);
+    },
+  })),
+  store("commit-without-version", ["I1a", "I1b", "I10"], (real, table) => ({
     commit(loaded, change, now) {
       const current = table.get(`BUSINESS#${loaded.businessId}`)?.business;
       const version = current?.version ?? 0;
@@ -131,7 +153,7 @@ export const mutants: readonly Mutant[] = [
   }),
   swap(
     "marker-keeps-the-epoch",
-    ["I2a", "I2b", "I9"],
+    ["I2a", "I2b"],
     revoke,
     "markRevocation",
     (real) => (item, request, now) => real({ ...item, epoch: item.epoch - 1 }, request, now),
@@ -169,21 +191,15 @@ export const mutants: readonly Mutant[] = [
     () => (record) => record.deleteAnswered !== undefined,
   ),
   swap("older-revoke-kills-newer-share", ["I2d"], business, "resharedAt", () => () => undefined),
-  swap(
-    "reshare-not-waiting",
-    ["I2d", "I10", "I6", "I2a", "I1b", "I2b"],
-    share,
-    "decideAgainstRevocation",
-    (real) => (facts, policy) => {
-      const { revocation } = facts.business;
-      if (revocation === undefined) return real(facts, policy);
-      const over = { ...revocation, state: revocation.state === "open" ? "done" : revocation.state, doneAt: 0 };
-      return real({ ...facts, business: { ...facts.business, revocation: over } }, policy);
-    },
-  ),
+  swap("reshare-not-waiting", ["I2d", "I10", "chart"], share, "decideAgainstRevocation", (real) => (facts, policy) => {
+    const { revocation } = facts.business;
+    if (revocation === undefined) return real(facts, policy);
+    const over = { ...revocation, state: revocation.state === "open" ? "done" : revocation.state, doneAt: 0 };
+    return real({ ...facts, business: { ...facts.business, revocation: over } }, policy);
+  }),
   swap(
     "share-worker-deletes",
-    ["I5", "I2d"],
+    ["I5"],
     shareFlow,
     "keepLateAnswer",
     (real) => async (businessId, request, answer, turn, deps) => {
@@ -204,6 +220,17 @@ export const mutants: readonly Mutant[] = [
       },
   ),
   swap("unknown-owner-dropped", ["I3"], revokeFlow, "parkRevoke", () => async () => {}),
+  swap(
+    "unknown-owner-refused",
+    ["R1"],
+    revokeFlow,
+    "parkRevoke",
+    () => async (request, wabaId, _pointer, _turn, deps) => {
+      const about = { commandId: request.commandId, wabaId, reason: "owner_mismatch" };
+      const event = { detailType: "Revoke Refused", ...about };
+      await deps.store.conclude({ request, outcome: "refused", reason: "owner_mismatch", event }, deps.now());
+    },
+  ),
 
   // Found by this simulation, and mended since.
   {
@@ -240,6 +267,46 @@ export const mutants: readonly Mutant[] = [
     return { ...change, business: { ...change.business, wabas: item.wabas } };
   }),
 
+  {
+    name: "refusal-leaves-the-item-as-it-was",
+    breaks: ["T2"],
+    swaps: [
+      {
+        module: share,
+        function: "refuse",
+        by:
+          (real) =>
+          (item, ...rest) => {
+            const change = real(item, ...rest);
+            const isSame = Object.entries(change.business).every(([key, value]) => item[key] === value);
+            return isSame ? { ...change, business: item } : change;
+          },
+      },
+      { module: shareFlow, function: "isAnswered", by: () => async () => false },
+    ],
+  },
+  swap("answers-of-duplicates-unasked", ["T2"], shareFlow, "isAnswered", () => async () => false),
+  swap(
+    "queues-set-only-while-the-breaker-is-open",
+    ["I3"],
+    "functions/reconcile/token-breaker.ts",
+    "tendTokenBreaker",
+    (real) => async (deps) => {
+      const breaker = await deps.store.loadBreaker();
+      return breaker === undefined || breaker.state === "closed" ? false : real(deps);
+    },
+  ),
+  swap("post-settled-by-a-probe-is-forgotten", ["I2a", "I2b"], share, "unanswered", () => (item) => item),
+  swap(
+    "doubts-looked-at-for-others",
+    ["I3"],
+    share,
+    "looksNow",
+    () =>
+      ({ probed }) =>
+        probed !== true,
+  ),
+
   // Belief: nothing without proof.
   swap(
     "dead-record-believed",
@@ -275,7 +342,7 @@ export const mutants: readonly Mutant[] = [
   }),
   {
     name: "meta-read-before-the-load",
-    breaks: ["I4", "I5", "I10", "I2a", "I2b"],
+    breaks: ["I4", "I10"],
     swaps: [
       transport((real) => {
         const kept = new Map<string, unknown>();
@@ -293,7 +360,7 @@ export const mutants: readonly Mutant[] = [
   },
 
   // Commands: none lost, none acted on twice.
-  swap("refusal-changes-the-WABA", ["I11", "I9"], share, "refuse", (real) => (item, request, ...rest) => {
+  swap("refusal-changes-the-WABA", ["I11"], share, "refuse", (real) => (item, request, ...rest) => {
     const change = real(item, request, ...rest);
     const waba = change.business.wabas[request.wabaId];
     if (waba === undefined) return change;
@@ -304,6 +371,26 @@ export const mutants: readonly Mutant[] = [
     };
   }),
   store("forgets-concluded-commands", ["T2"], () => ({ loadCommand: async () => undefined })),
+  swap("idempotency-by-message-id", ["T2"], "shared/queue-handler.ts", "queueHandler", (real) => {
+    const served = new Set<string>();
+    return (deps, flow) => {
+      let isRepeated = false;
+      const ownStore = {
+        ...deps.store,
+        loadCommand: async (id: string) => (isRepeated ? deps.store.loadCommand(id) : undefined),
+      };
+      const handler = real({ ...deps, store: ownStore }, flow);
+      return (event: { Records: SQSRecord[] }, context: unknown) => {
+        // The same message in another history is another one.
+        const ids = event.Records.map(
+          ({ messageId, body, attributes }) => `${messageId} ${attributes.SentTimestamp} ${body}`,
+        );
+        isRepeated = ids.some((id) => served.has(id));
+        for (const id of ids) served.add(id);
+        return handler(event, context);
+      };
+    };
+  }),
   swap("failures-acknowledged", ["I3"], "shared/queue-handler.ts", "queueHandler", (real) => (deps, flow) => {
     const handler = real(deps, flow);
     return async (...args: unknown[]) => {

@@ -2,6 +2,8 @@ import { marshall } from "@aws-sdk/util-dynamodb";
 import type { Context, DynamoDBBatchResponse, DynamoDBStreamEvent, SQSBatchResponse, SQSRecord } from "aws-lambda";
 import { publishTransitions } from "../../functions/publish/publish-transitions.ts";
 import { dueSweep } from "../../functions/reconcile/due-sweep.ts";
+import { scanEstate } from "../../functions/reconcile/estate-scan.ts";
+import type { ScanDeps } from "../../functions/reconcile/scan-slice.ts";
 import { tendTokenBreaker } from "../../functions/reconcile/token-breaker.ts";
 import { revokeFlow } from "../../functions/revoke/revoke-allocations.ts";
 import { shareFlow } from "../../functions/share/share-allocation.ts";
@@ -29,7 +31,6 @@ import { createTokens } from "../../shared/graph/tokens.ts";
 import { createUsageMeter } from "../../shared/graph/usage.ts";
 import type { Logger } from "../../shared/logging.ts";
 import { queueHandler } from "../../shared/queue-handler.ts";
-import { delayMsMax, type Queues } from "../../shared/queues.ts";
 import { createQuota } from "../../shared/quota.ts";
 import type { AuditStore } from "../../shared/store/audit-store.ts";
 import type { StateStore } from "../../shared/store/state-store.ts";
@@ -38,31 +39,16 @@ import { readFaults, writeFaults } from "./engine.ts";
 import type { Hand, History, Work } from "./history.ts";
 import { clockSkewMs, creditLineId, partnerBusinessId, secretPrefix, settleWindowMs } from "./history.ts";
 import type { Judge } from "./judge.ts";
+import { createMemoryFindingStore, createMemoryScanStore } from "./memory-scan-store.ts";
 import { createMemoryDueIndex, createMemoryStore, createMemoryTable, type TableChange } from "./memory-store.ts";
 import { createMetaTransport, type MetaWires } from "./meta-transport.ts";
-import { randomOf } from "./random.ts";
-
-export type Message = {
-  /** Where it comes from: the same in every run of the history. */
-  key: string;
-  work: Work;
-  body: string;
-  attributes: SQSRecord["messageAttributes"];
-  sentAt: number;
-  receiveCount: number;
-  /** Raised by each receive: only the latest one makes the message visible again. */
-  receipt: number;
-  place: "queue" | "dead letters" | "gone";
-  /** Of a dead letter that we put there. */
-  reason?: string;
-};
+import { createQueueModel, maxReceiveCount, recordOf, type Message } from "./queue-model.ts";
 
 const timeoutMs = { share: 30_000, verify: 60_000, revoke: 60_000, publish: 60_000, reconcile: 60_000 } as const;
-const batchSize = { share: 1, verify: 10, revoke: 1 } as const;
 const concurrencyMax = 5;
-const maxReceiveCount = 5;
 const sweepEveryMs = 5 * 60_000;
-const slowAfterMs = 4 * 3_600_000;
+/** Once nothing goes wrong any more. */
+const scansAfterMs = [3_600_000, 7_200_000, 12_300_000];
 const works = ["share", "verify", "revoke"] as const;
 const flows = { share: shareFlow, verify: verifyFlow, revoke: revokeFlow } as const;
 const stopAt = { share: 0.8, verify: 0.9, revoke: undefined } as const;
@@ -90,7 +76,6 @@ const probability: Record<string, number> = {
   "send events": 0.008,
   audit: 0.008,
   secret: 0.006,
-  "feed commands": 0.05,
 };
 
 /** Everything of one stage: table, stream, queues, bus, functions and their processes, and Meta. */
@@ -99,17 +84,14 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   const meta = createMeta(history);
   const secrets = new Map<string, string>([["system", tokenOf("system", 0)]]);
   for (const { secret } of history.customers) secrets.set(secret, tokenOf(secret, 0));
-  const messages: Message[] = [];
   const bus: RecordedEvent[] = [];
   const audit = new Set<string>();
   const logged: unknown[] = [];
   const table = createMemoryTable(onTableChange);
   const dueIndex = createMemoryDueIndex(table);
   const wires: MetaWires = { model: meta, throttledUntil: 0, onSent: judge.onSent, onReceived: judge.onReceived };
-  const ready: Record<Work, Message[]> = { share: [], verify: [], revoke: [] };
   const idle: Record<Work, CommandProcess[]> = { share: [], verify: [], revoke: [] };
   const running: Record<Work, number> = { share: 0, verify: 0, revoke: 0 };
-  const lineage = new Map<string, number>();
   let writing: Invocation | undefined;
   let feeding = true;
 
@@ -149,98 +131,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
 
   // --- queues
 
-  function put(work: Work, key: string, body: string, delayMs: number, attributes: Message["attributes"] = {}): void {
-    const count = (lineage.get(key) ?? 0) + 1;
-    lineage.set(key, count);
-    const name = count === 1 ? key : `${key}~${count}`;
-    const message: Message = {
-      key: name,
-      work,
-      body,
-      attributes,
-      sentAt: now(),
-      receiveCount: 0,
-      receipt: 0,
-      place: "queue",
-    };
-    messages.push(message);
-    const random = randomOf(`${history.seed} message ${name}`);
-    const delayed = Math.ceil(Math.min(Math.max(delayMs, 0), delayMsMax) / 1000) * 1000;
-    // No order is promised: most come at once, some overtake others by minutes.
-    // In a history of weeks, what still waits for a person is slow to come: each of its turns would be like the one before.
-    const lateMs = now() > history.quietAt + slowAfterMs && work !== "revoke" && count > 1 ? 3_600_000 : 0;
-    const jitterMs =
-      lateMs + (random.chance(0.1) && history.faultRate > 0 ? random.span(1000, 120_000) : random.whole(1, 400));
-    show(message, now() + delayed + jitterMs);
-    // Delivered twice, though nothing went wrong.
-    if (now() < history.quietAt && random.chance((count === 1 ? 0.04 : 0.002) * history.faultRate)) {
-      const again = now() + delayed + jitterMs + random.span(1, 20_000);
-      engine.at(again, () => {
-        if (message.place === "dead letters") return;
-        engine.say(message.key, "is delivered once more");
-        ready[work].push(message);
-        feed(work);
-      });
-    }
-  }
-
-  function show(message: Message, at: number): void {
-    const { receipt, work } = message;
-    engine.at(at, () => {
-      if (message.place !== "queue" || message.receipt !== receipt) return;
-      ready[work].push(message);
-      // Verifications are gathered for a moment, so that batches have more than one.
-      if (batchSize[work] === 1) feed(work);
-      else engine.at(now() + 250, () => feed(work));
-    });
-  }
-
-  function queuesOf(process: Process, own: Work | undefined): Queues {
-    function send(boundary: string, effect: () => void, rate = probability[boundary] ?? 0.01): Promise<void> {
-      return step(process, boundary, writeFaults, rate, effect);
-    }
-    return {
-      copy: (record, firstSentAt, delayMs) => {
-        // What is doubled in a long wait doubles again at every turn: there one must be as seldom as it is.
-        const turns = Number(record.messageId.split("~")[1] ?? 1);
-        function effect(): void {
-          const firstSent = {
-            stringValue: String(firstSentAt),
-            dataType: "Number" as const,
-            binaryListValues: [],
-            stringListValues: [],
-          };
-          if (own === undefined) throw new Error("No queue of its own");
-          put(own, `${rootOf(record.messageId)}+`, record.body, delayMs, {
-            ...record.messageAttributes,
-            firstSentAt: firstSent,
-          });
-        }
-        return send("copy", effect, turns > 3 ? 0.0003 : 0.04);
-      },
-      deadLetter: (record, reason) =>
-        send("deadLetter", () => {
-          if (own === undefined) throw new Error("No queue of its own");
-          messages.push({
-            key: `${rootOf(record.messageId)}!`,
-            work: own,
-            body: record.body,
-            attributes: record.messageAttributes,
-            sentAt: now(),
-            receiveCount: 0,
-            receipt: 0,
-            place: "dead letters",
-            reason,
-          });
-        }),
-      wake: (continuation, delayMs) =>
-        send("wake", () => {
-          const { work, businessId = "", wabaId = "", commandId, looks } = continuation;
-          const key = `look:${work}:${wabaId === "" ? businessId : wabaId}:${commandId}:${looks}`;
-          put(work, key, JSON.stringify(continuation), delayMs);
-        }),
-    };
-  }
+  const queues = createQueueModel(history, engine, { feed, probability });
+  const { messages, put } = queues;
 
   // --- functions
 
@@ -265,7 +157,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       graph: createGraph(watched),
       portfolio: createPortfolio(watched),
       quota: createQuota({ store, now, stopAt: stopAt[work], meter, systemToken }),
-      queues: queuesOf(process, work),
+      queues: queues.portOf(process, work),
       events: eventsOf(process),
       log: logOf(process),
       now,
@@ -326,7 +218,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     }
     const log = {
       createChild: () => log,
-      appendKeys: (about: unknown) => void logged.push(about),
+      appendKeys: (about: unknown) => history.seed % 16 === 0 && void logged.push(about),
       debug: write,
       info: write,
       warn: write,
@@ -336,18 +228,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   }
 
   function feed(work: Work): void {
-    while (feeding && running[work] < concurrencyMax && ready[work].length > 0) {
-      const batch: Message[] = [];
-      while (batch.length < batchSize[work] && ready[work].length > 0) {
-        const message = ready[work].shift();
-        if (message === undefined || message.place === "dead letters" || batch.includes(message)) continue;
-        if (message.receiveCount >= maxReceiveCount && message.place === "queue") {
-          message.place = "dead letters";
-          engine.say(message.key, "goes to the dead letters");
-          continue;
-        }
-        batch.push(message);
-      }
+    while (feeding && running[work] < concurrencyMax && queues.isReady(work)) {
+      const batch = queues.take(work);
       if (batch.length > 0) start(work, batch);
     }
   }
@@ -356,10 +238,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     running[work] += 1;
     const process = idle[work].pop() ?? createCommandProcess(work);
     const receipts = batch.map((message) => {
-      message.receiveCount += 1;
-      message.receipt += 1;
       // It comes back by itself unless it is deleted: six times the function's time-out later.
-      show(message, now() + 6 * timeoutMs[work]);
+      queues.receive(message, 6 * timeoutMs[work]);
       return message.receipt;
     });
     const endsAt = now() + timeoutMs[work];
@@ -390,6 +270,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       function finish(failed: string[], error?: unknown): void {
         if (!process.isAlive || invocation.isOver) return;
         invocation.isOver = true;
+        if (!isOver) timeout.run = undefined;
         if (error !== undefined) engine.say(process, `throws ${error instanceof Error ? error.message : typeof error}`);
         judge.onServed(invocation, batch, failed);
         if (isOver) return engine.say(process, "ends after its time-out: nobody listens");
@@ -404,7 +285,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         release();
       }
 
-      engine.at(endsAt, () => {
+      const timeout = engine.at(endsAt, () => {
         if (invocation.isOver) return;
         // A process that is frozen when its time is over may wake later, and go on.
         if (process.isAlive && now() >= process.frozenUntil) engine.kill(process);
@@ -434,6 +315,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     function end(answer: DynamoDBBatchResponse | undefined): void {
       if (isOver) return;
       isOver = true;
+      timeout.run = undefined;
       const failed = answer?.batchItemFailures[0]?.itemIdentifier;
       published = answer === undefined ? from : failed === undefined ? from + changes.length : Number(failed);
       engine.at(now() + (answer === undefined ? 1000 : 10), () => {
@@ -441,11 +323,11 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         publishSoon();
       });
     }
+    // Whether it died or is frozen: the shard is tried again.
+    const timeout = engine.at(now() + timeoutMs.publish, () => end(undefined));
     engine.invoke(process, `publish ${from}`, timeoutMs.publish, () => {
       publishTransitions(event, deps).then(end, () => end(undefined));
     });
-    // Whether it died or is frozen: the shard is tried again.
-    engine.at(now() + timeoutMs.publish, () => end(undefined));
   }
 
   function auditOf(process: Process): AuditStore {
@@ -490,7 +372,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         store,
         checkToken: () => checkSystemToken(caller, creditLineId, new AbortController().signal),
         feedCommands: (enabled) =>
-          step(process, "feed commands", writeFaults, probability["feed commands"] ?? 0, () => {
+          step(process, "feed commands", writeFaults, enabled ? 0.01 : 0.5, () => {
             feeding = enabled;
             // The schedule goes on whether or not anything is due.
             if (!enabled) sweepBy(now());
@@ -504,7 +386,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       await dueSweep({
         store,
         dueIndex,
-        queues: queuesOf(process, undefined),
+        queues: queues.portOf(process, undefined),
         log,
         now,
         settleWindowMs,
@@ -517,6 +399,59 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     engine.at(now() + timeoutMs.reconcile, () => {
       if (!isOver && now() >= process.frozenUntil) engine.kill(process);
       end();
+    });
+  }
+
+  /** One slice of the estate scan; what is left of it goes on five minutes later, as by the schedule. */
+  function scan(mayBegin: boolean): void {
+    const process = engine.createProcess("reconcile");
+    const store = storeOf(process);
+    const log = logOf(process);
+    const caller = callerOf(process);
+    function send<T>(operation: string, request: () => T): Promise<T> {
+      const isRead = operation.startsWith("load") || operation === "walk" || operation === "unclosedFindings";
+      return step(process, operation, isRead ? readFaults : writeFaults, 0.01, request);
+    }
+    const deps: ScanDeps = {
+      store,
+      scans: createMemoryScanStore(table, send),
+      findings: createMemoryFindingStore(table, engine.newId, send),
+      portfolio: createPortfolio(caller),
+      graph: createGraph(caller),
+      command: ({ requestedAt, ...command }) =>
+        step(process, "send command", writeFaults, 0.02, () => {
+          const common = { version: "1", requestedAt: new Date(requestedAt).toISOString(), requestedBy: "estate-scan" };
+          const body = JSON.stringify({ ...common, ...command });
+          const id = `s${command.commandId}`;
+          put(command.type, id, body, 0);
+        }),
+      unaudited: async (transitions) => transitions.filter(({ transitionId }) => !audit.has(transitionId)),
+      announcing: { events: eventsOf(process), audit: auditOf(process), log },
+      log,
+      now,
+      policy: {
+        partnerBusinessId,
+        creditLineId,
+        settleWindowMs,
+        clockSkewMs,
+        callsPerHour: 1000,
+        stopAt: 0.8,
+        shrinkLimit: 0.05,
+        verifications: { ageMs: 7 * 86_400_000, scanEveryMs: 86_400_000, spreadMs: 86_400_000 },
+        mayStart: ["probe", "verify", "revoke-left"],
+      },
+    };
+    const turn = { endsAt: now() + timeoutMs.reconcile - 3000, signal: new AbortController().signal };
+    engine.invoke(process, `scan ${now() - history.startAt}`, timeoutMs.reconcile, () => {
+      scanEstate(mayBegin, turn, deps).then(
+        ({ state }) => {
+          if (state === "waits") engine.at(now() + sweepEveryMs, () => scan(false));
+        },
+        (error: unknown) => {
+          engine.say(process, `the scan fails: ${String(error)}`);
+          engine.at(now() + sweepEveryMs, () => scan(false));
+        },
+      );
     });
   }
 
@@ -601,33 +536,12 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     });
   }
   for (const hand of history.hands) engine.at(hand.at, () => lend(hand));
+  // Faults have stopped: what is not as it should be is found by the first two, and what that set going is over at the last.
+  for (const afterMs of scansAfterMs) engine.at(history.quietAt + afterMs, () => scan(true));
   // A person goes through the dead letters once all is repaired, and again.
   for (const afterMs of [1_800_000, 9_000_000]) engine.at(history.quietAt + afterMs, () => redrive(false));
 
   return { table, meta, messages, bus, audit, logged, secrets, stream, isPublished: () => published === stream.length };
-
-  function recordOf(message: Message): SQSRecord {
-    return {
-      messageId: message.key,
-      receiptHandle: message.key,
-      body: message.body,
-      attributes: {
-        ApproximateReceiveCount: String(message.receiveCount),
-        SentTimestamp: String(message.sentAt),
-        SenderId: "producer",
-        ApproximateFirstReceiveTimestamp: String(message.sentAt),
-      },
-      messageAttributes: message.attributes,
-      md5OfBody: "",
-      eventSource: "aws:sqs",
-      eventSourceARN: "arn:aws:sqs:us-east-1:000000000000:commands",
-      awsRegion: "us-east-1",
-    };
-  }
-}
-
-function rootOf(key: string): string {
-  return key.replace(/[+~!].*$/, "");
 }
 
 function tokenOf(secret: string, generation: number): string {

@@ -6,6 +6,9 @@ import { createRoom } from "./room.ts";
 
 export type Run = { violation: Violation | undefined; faults: DrawnFault[]; coverage: Coverage };
 
+/** Not repeated, not unreadable, and not under another one's id. */
+const isOneOfItsOwn = /^(m\d+|l\d+-\d+)$/;
+
 /** What waits for a person asks again for days: after so many effects the rest of it is not waited for. */
 const stepsMax = 40_000;
 
@@ -29,7 +32,7 @@ export async function runHistory(history: History, options: EngineOptions = {}):
   }
   if (violation === undefined) judge.judgeEnd(isCut);
   coverage.histories = 1;
-  coverage.commands = history.sends.length;
+  coverage.commands = history.sends.filter(({ id }) => isOneOfItsOwn.test(id)).length;
   coverage.businesses = history.customers.length;
   coverage.faultCount = engine.faults.length;
   coverage.steps = steps;

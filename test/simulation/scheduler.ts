@@ -1,4 +1,4 @@
-import { drained } from "./virtual-time.ts";
+import { onceDrained } from "./virtual-time.ts";
 
 /** Virtual time: what is to happen, in the order of its time, one thing at a time. */
 export type Scheduler = {
@@ -58,16 +58,23 @@ export function createScheduler(start: number): Scheduler {
       push(task);
       return task;
     },
-    async run(until, stop) {
-      for (;;) {
-        const next = heap[0];
-        if (next === undefined || next.time > until || stop()) return;
-        pop();
-        if (next.run === undefined) continue;
-        time = next.time;
-        next.run();
-        await drained();
+    run(until, stop) {
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      function turn(): void {
+        try {
+          let next = heap[0];
+          for (; next !== undefined && next.run === undefined; next = heap[0]) pop();
+          if (next?.run === undefined || next.time > until || stop()) return resolve();
+          pop();
+          time = next.time;
+          next.run();
+        } catch (error) {
+          return reject(error);
+        }
+        onceDrained(turn);
       }
+      turn();
+      return promise;
     },
   };
 }

@@ -17,9 +17,9 @@ export function setHost(next: Host | undefined): void {
   host = next;
 }
 
-/** Resolves when every microtask has run: a tick only comes once their queue is empty. */
-export function drained(): Promise<void> {
-  return new Promise((resolve) => process.nextTick(resolve));
+/** Goes on when every microtask has run: a tick asked for by one of them only comes once their queue is empty. */
+export function onceDrained(goOn: () => void): void {
+  queueMicrotask(() => process.nextTick(goOn));
 }
 
 function install(): void {

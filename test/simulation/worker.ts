@@ -15,6 +15,8 @@ export type Task = {
   with?: string;
   /** Histories of the corpus, run before the seeds. */
   corpus: CorpusEntry[];
+  /** Only these end the work; others are counted. All, when not given. */
+  breaks?: string[];
   /** Shrinks also what a mutant breaks. */
   shrinks: boolean;
   stopAtFirst: boolean;
@@ -34,12 +36,17 @@ export type Report =
   | { kind: "progress"; histories: number }
   /** All that happened in a history in which nothing broke. */
   | { kind: "trace"; text: string }
-  | { kind: "violation"; seed: number; violation: Violation; text: string; shrunk?: Shrunk }
+  /** `isMeant`: of an invariant that was looked for. */
+  | { kind: "violation"; seed: number; isMeant: boolean; violation: Violation; text: string; shrunk?: Shrunk }
+  /** What became of a kept history. */
+  | { kind: "kept"; why: string; expected: string; violation: Violation | undefined }
   | { kind: "done"; coverage: Coverage };
 
 const reportEvery = 50;
 
-async function work({ seeds, mutant: name, with: file, corpus, shrinks, stopAtFirst, verbose }: Task): Promise<void> {
+async function work(task: Task): Promise<void> {
+  const { seeds, mutant: name, with: file, breaks, corpus, shrinks, stopAtFirst, verbose } = task;
+
   // Errors are values here: nobody reads where they were made, and telling it takes longer than what they are about.
   Error.stackTraceLimit = verbose ? 10 : 0;
   const mutant: Mutant | undefined = mutants.find((one) => one.name === name);
@@ -54,12 +61,9 @@ async function work({ seeds, mutant: name, with: file, corpus, shrinks, stopAtFi
   const coverage = emptyCoverage();
   let unreported = 0;
   let violations = 0;
-  for (const { why, history, faults } of corpus) {
+  for (const { why, invariant: expected, history, faults } of corpus) {
     const { violation } = await runHistory(history, { onlyFaults: new Map(faults) });
-    if (violation === undefined) continue;
-    const text = `${violation.invariant} is broken in a history of the corpus: ${violation.message}\n  ${why}`;
-    tell({ kind: "violation", seed: history.seed, violation, text });
-    if (stopAtFirst) return tell({ kind: "done", coverage });
+    tell({ kind: "kept", why, expected, violation });
   }
   for (const seed of seeds) {
     const history = drawHistory(seed);
@@ -71,12 +75,13 @@ async function work({ seeds, mutant: name, with: file, corpus, shrinks, stopAtFi
     unreported += 1;
     if (run.violation !== undefined) {
       const { violation } = run;
-      violations += 1;
+      const isMeant = breaks?.includes(violation.invariant) ?? true;
+      if (isMeant) violations += 1;
       // Only the first is shrunk, since it takes many runs.
-      const shrunk = shrinks && violations === 1 ? await shrink(history, violation.invariant) : undefined;
+      const shrunk = shrinks && isMeant && violations === 1 ? await shrink(history, violation.invariant) : undefined;
       const text = shrunk === undefined ? violation.message : describeShrunk(shrunk, verbose);
-      tell({ kind: "violation", seed, violation, text, ...(shrunk === undefined ? {} : { shrunk }) });
-      if (stopAtFirst) break;
+      tell({ kind: "violation", seed, isMeant, violation, text, ...(shrunk === undefined ? {} : { shrunk }) });
+      if (stopAtFirst && isMeant) break;
     }
     if (unreported < reportEvery) continue;
     tell({ kind: "progress", histories: unreported });

@@ -206,7 +206,7 @@ export async function startFlows(stack: QuietStack, { variants = {}, policy: cha
 
     /** Sends a command and delivers it at once. */
     deliver: (command: Record<string, unknown> & { type: string }) => {
-      const work = command.type as Work;
+      const work = command.type === "account" ? "revoke" : (command.type as Work);
       return receive({ work, record: sqsRecord(command, { sentAt: now() }), visibleAt: now() });
     },
     /** Changes what Meta knows of the WABA, or of another one of the customer's. */

@@ -10,6 +10,8 @@ import { answerCall, failCall, isWabaCall, receiveCall, usageHeaders } from "./m
 import type { MetaModel } from "./meta-model.ts";
 import { createMetaModel, exportWorld, upsertWorld } from "./meta-model.ts";
 import type { Variants } from "./meta-variants.ts";
+import type { Subscription } from "./meta-webhooks.ts";
+import { createWebhooks } from "./meta-webhooks.ts";
 import { parseVariants, variantsSchema } from "./meta-variants.ts";
 import type { Token, World, WorldInput } from "./meta-world.ts";
 import { parseWorld } from "./meta-world.ts";
@@ -22,7 +24,13 @@ export type MetaStandInOptions = {
   /** Epoch milliseconds; the real clock unless given. */
   now?: () => number;
 };
-export type MetaStandIn = { url: string; model: MetaModel; close(): Promise<void> };
+export type MetaStandIn = {
+  url: string;
+  model: MetaModel;
+  /** From here on a WABA that `POST /_world` shares or unshares sends a signed webhook there, again and again until 200. */
+  subscribe(to: Subscription): void;
+  close(): Promise<void>;
+};
 
 type StandIn = {
   model: MetaModel;
@@ -30,6 +38,7 @@ type StandIn = {
   now: () => number;
   /** Runs later, unless the server closes first. */
   later: (ms: number, action: () => void) => void;
+  webhooks: ReturnType<typeof createWebhooks>;
 };
 
 /**
@@ -53,7 +62,8 @@ export async function startMetaStandIn(options: MetaStandInOptions): Promise<Met
     }, ms);
     timers.add(timer);
   }
-  const standIn = { model, faults: [], now, later };
+  const webhooks = createWebhooks(model);
+  const standIn = { model, faults: [], now, later, webhooks };
   const server = createServer((request, response) => {
     serve(standIn, request, response).catch((error: unknown) => {
       // A caller may give up while it still sends. Anything else is a defect of ours, and a judge must not hide it.
@@ -69,7 +79,9 @@ export async function startMetaStandIn(options: MetaStandInOptions): Promise<Met
   return {
     url: model.baseUrl,
     model,
+    subscribe: webhooks.subscribe,
     async close() {
+      webhooks.close();
       for (const timer of timers) clearTimeout(timer);
       const closed = once(server, "close");
       server.close();
@@ -130,7 +142,12 @@ function errorOf(model: MetaModel, call: ReceivedCall, fault: Fault): GraphAnswe
   return { ...answer, headers: { ...answer.headers, ...usage } };
 }
 
-function control({ model, faults, now }: StandIn, response: ServerResponse, endpoint: string, bodyText: string): void {
+function control(
+  { model, faults, now, webhooks }: StandIn,
+  response: ServerResponse,
+  endpoint: string,
+  bodyText: string,
+): void {
   const body = parseJson(bodyText);
   switch (endpoint) {
     case "GET /_world":
@@ -139,10 +156,12 @@ function control({ model, faults, now }: StandIn, response: ServerResponse, endp
       return accept(response, parseWorld(body ?? null, exportWorld(model)), (world) => {
         const before = model.changes.length;
         upsertWorld(model, world, now());
-        return { changes: model.changes.slice(before) };
+        const changes = model.changes.slice(before);
+        webhooks.tell(changes);
+        return { changes };
       });
     case "GET /_ledger":
-      return sendJson(response, 200, { changes: model.changes, calls: model.calls });
+      return sendJson(response, 200, { changes: model.changes, calls: model.calls, webhooks: webhooks.deliveries });
     case "GET /_faults":
       return sendJson(response, 200, faults);
     case "POST /_faults":

@@ -14,6 +14,12 @@ export type Step = {
   /** Waits first. A re-share must be newer than the revocation by more than the clocks' skew (T1). */
   pauseMs?: number;
   commands: readonly SampleCommand[];
+  /** What must become of WABAs that no command names, by WABA id: a status, or `held` for a removal that waits. */
+  wabas?: Readonly<Record<string, string>>;
+  /** Estate scans once the commands have ended. */
+  scans?: number;
+  /** The findings that are open when the step is over, by kind and subject. */
+  findings?: readonly string[];
 };
 
 export type SampleCommand = {
@@ -34,7 +40,7 @@ export type Expected = {
 
 type Fields = Record<string, unknown>;
 
-function share(customer: number, expected: Expected, fields: Fields = {}): SampleCommand {
+export function share(customer: number, expected: Expected, fields: Fields = {}): SampleCommand {
   const body = {
     type: "share",
     commandId: `share-${customer}`,
@@ -45,12 +51,12 @@ function share(customer: number, expected: Expected, fields: Fields = {}): Sampl
   return { queue: "share", body, expected };
 }
 
-function revoke(customer: number, fields: Fields): SampleCommand {
+export function revoke(customer: number, fields: Fields): SampleCommand {
   const body = { type: "revoke", commandId: `revoke-${customer}`, ...fields };
   return { queue: "revoke", body, expected: { outcome: "done", status: "revoked" } };
 }
 
-const verified = { outcome: "done", status: "verified" } as const;
+export const verified = { outcome: "done", status: "verified" } as const;
 
 export const morning: readonly Step[] = [
   {
@@ -99,6 +105,13 @@ export const morning: readonly Step[] = [
     commands: [share(18, verified), share(19, verified)],
   },
   {
+    title:
+      "Two customers leave, and only Meta's webhook tells: one is revoked, one held because its other number is funded",
+    world: { wabas: [7, 1].map((customer) => ({ id: wabaId(customer), sharedWithPartner: false })) },
+    commands: [],
+    wabas: { [wabaId(7)]: "revoked", [wabaId(1)]: "held" },
+  },
+  {
     title: "Customers leave: by WABA, by business, one that unshared first, one whose answer is lost",
     world: { wabas: [{ id: wabaId(5), sharedWithPartner: false }] },
     faults: [{ match: "E9", kind: "cut-after", businessId: businessId(6), times: 1 }],
@@ -107,7 +120,7 @@ export const morning: readonly Step[] = [
       revoke(4, { businessId: businessId(4), reason: "non_payment" }),
       revoke(5, { wabaId: wabaId(5), reason: "customer_unshared" }),
       revoke(6, { wabaId: wabaId(6), businessId: businessId(6), reason: "risk" }),
-      // Both numbers of customer 1 lose the line: a revocation is the business's.
+      // Both numbers of customer 1 lose the line: a revocation is the business's, and takes along what was held.
       revoke(1, { wabaId: wabaId(1), reason: "operator" }),
     ],
   },

@@ -4,6 +4,10 @@ import type { WorldInput } from "../meta/meta-world.ts";
 /** A token that opens nothing but the stand-in for Meta. */
 export const sampleSystemToken = "EAASampleSystemTokenOfTheStandIn";
 
+/** What signs the stand-in's webhooks, and what its handshake names. */
+export const sampleAppSecret = "sample-app-secret-of-the-stand-in";
+export const sampleVerifyToken = "sample-verify-token-of-the-stand-in";
+
 const { creditLineId, partnerBusinessId } = localStage;
 
 /** Businesses 01 to 30 with one WABA each; ids that tell what they are: 11…NN a business, 12…NN its WABA. */

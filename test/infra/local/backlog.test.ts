@@ -79,7 +79,7 @@ test("500 shares behind a block of Meta's: no call during it, no dead letter, al
   await sendShares(wabaIds);
   expect(Date.now()).toBeLessThan(blockedUntil);
 
-  const reconciling = setInterval(() => void stack.aws.invoke("reconcile"), 3000);
+  const reconciling = setInterval(() => void stack.aws.invoke("reconcile", { task: "due-sweep" }), 3000);
   onTestFinished(() => clearInterval(reconciling));
   await expect
     .poll(() => stack.aws.events().filter(({ detailType }) => detailType === "Share Verified").length, {

@@ -2,7 +2,8 @@ import process from "node:process";
 import { DynamoDBClient, GetItemCommand } from "@aws-sdk/client-dynamodb";
 import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
 import { vi } from "vitest";
-import type { OnCall } from "../../../infra/local/aws/gateway.ts";
+import type { AwsCall } from "../../../infra/local/aws/gateway.ts";
+import type { Answer } from "../../../infra/local/aws/protocol.ts";
 import type { LocalStack } from "../../../infra/local/local-stack.ts";
 import type { LedgerCall } from "../../../infra/local/meta/meta-model.ts";
 import { localClient } from "../../../infra/local/observe.ts";
@@ -30,7 +31,7 @@ export type Kill = {
 const faultKinds = {
   lost: { kind: "hang-before" },
   acted: { kind: "hang-after" },
-  late: { kind: "latency", ms: 600 },
+  late: { kind: "latency", ms: 3000 },
   answered: { kind: "latency", ms: 0 },
   "cut-before": { kind: "cut-before" },
   "cut-after": { kind: "cut-after" },
@@ -73,7 +74,7 @@ export function createKiller(plan: Plan) {
   let timer: NodeJS.Timeout | undefined;
   let callsSeen = 0;
 
-  const onCall: OnCall = async (call, proceed) => {
+  async function onCall(call: AwsCall, proceed: () => Promise<Answer>): Promise<Answer> {
     const { functionName = "", sessionToken = "", operation, body, service } = call;
     const isWrite = ["PutItem", "UpdateItem", "TransactWriteItems"].includes(operation);
     if (service !== "dynamodb" || !isWrite || !/-(share|revoke)$/.test(functionName)) return proceed();
@@ -91,7 +92,7 @@ export function createKiller(plan: Plan) {
       if (plan.get(target)?.[earlier.length] === "noted") await kill(attempt, "noted");
     }
     return answer;
-  };
+  }
 
   /** Those whose intents this write is the first to hold. */
   function newAttempts(body: string, sessionToken: string) {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { dueEntries, type Business } from "../../../shared/domain/business.ts";
+import { dueEntries, dueIn, type Business, type Waba } from "../../../shared/domain/business.ts";
 import { recheckAfterSwitch, switchWindowEnd } from "../../../shared/domain/calendar.ts";
 import { markRevocation, recordRecheck, recordRun } from "../../../shared/domain/revoke.ts";
 import { decideShare } from "../../../shared/domain/share.ts";
@@ -105,6 +105,18 @@ describe("a switched WABA", () => {
     expect(stored.wabas[wabaId]?.status).toBe("mismatched");
     expect(now).toBeGreaterThan(first);
   });
+});
+
+test("a switch that was proven is behind a WABA: unequal later, it is mismatched, not pending for another month", () => {
+  const later = at("2026-09-10T00:00:00Z");
+  const request = shareRequest({ partnerSwitch: true });
+  const evidence = { checkedAt: first, verifiedAt: first };
+  const due = dueIn(request, later, policy.verifyGraceMs.length - 1);
+  const waba: Waba = { ...sharedWaba({ request, due, evidence }), status: "verified" };
+  const stored = business({ records: { [allocationId]: record() }, wabas: { [wabaId]: waba } });
+  const proof = { record: recordReading({ readAt: later }), funding: otherFunding };
+  const { change } = recordProof(stored, wabaId, proof, { kind: "unequal" }, undefined, later, policy);
+  expect(change.business.wabas[wabaId]?.status).toBe("mismatched");
 });
 
 describe("H27c: a switch that was revoked before the 1st", () => {

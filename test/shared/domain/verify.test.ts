@@ -211,6 +211,12 @@ describe("a proof that disagrees", () => {
     expect(stored.wabas[wabaId]).toMatchObject({ status: "verified", due: { looks: 1, nextAt: now + 120_000 } });
   });
 
+  test("does not let a command wait for a look that was only planned", () => {
+    const planned = holding({ ...verifiedWaba(), due: dueIn(shareRequest(), now + 20 * 3_600_000) });
+    const began = find(planned, false, now, verifyRequest());
+    expect(wabaOf(began).due).toMatchObject({ looks: 1, nextAt: now + 120_000 });
+  });
+
   test("lets the command that began the grace be acknowledged, and another one come back later", () => {
     const began = find(holding(verifiedWaba()), false, now, verifyRequest());
     expect(began.kind).toBe("write");

@@ -4,6 +4,7 @@ import type { Business, Change, Conclusion, Request, ShareRequest, Waba } from "
 import { newBusiness } from "../../../shared/domain/business.ts";
 import type { Failure } from "../../../shared/domain/reasons.ts";
 import type { Settlement } from "../../../shared/domain/share.ts";
+import { resumeRevocations } from "../../../shared/store/limit-store.ts";
 import type { DueIndex, DueItem } from "../../../shared/store/due-index.ts";
 import { keys, type Pointer, type Transition } from "../../../shared/store/items.ts";
 import type { StateStore, Written } from "../../../shared/store/state-store.ts";
@@ -439,6 +440,58 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
           businessId: "1101",
           pendingRevoke: pending,
         });
+      });
+    });
+
+    describe("when Meta says that a WABA was added", () => {
+      test("the latest time stays, beside the owner and what waits for it", async () => {
+        const wabaId = newId("12");
+        const waiting = pendingRevoke();
+        await store.savePendingRevoke(wabaId, undefined, waiting);
+        await store.saveAdded(wabaId, at + 5);
+        await store.saveAdded(wabaId, at + 3);
+        await store.claimOwner(wabaId, "1101", { overPendingRevoke: true });
+        expect(await store.loadPointer(wabaId)).toMatchObject({
+          wabaId,
+          businessId: "1101",
+          addedAt: at + 5,
+          pendingRevoke: waiting,
+        });
+      });
+
+      test("a write that was decided without it is lost", async () => {
+        const wabaId = newId("12");
+        await store.savePendingRevoke(wabaId, undefined, pendingRevoke());
+        const loaded = await store.loadPointer(wabaId);
+        await store.saveAdded(wabaId, at);
+        expect(await store.savePendingRevoke(wabaId, loaded, undefined)).toBe(false);
+      });
+    });
+
+    describe("the breaker of automatic revocations", () => {
+      test("is written by one of those who loaded the same, announces only what it is told to, and is resumed once", async () => {
+        const before = await store.loadRemovals();
+        const next = { state: "closed", recent: { "1101": at } } as const;
+        const racing = [1, 2, 3].map(() => store.saveRemovals(before, { next, events: [] }, at));
+        expect((await Promise.all(racing)).filter((saved) => saved)).toHaveLength(1);
+        const counted = await store.loadRemovals();
+        expect(counted?.breaker).toEqual(next);
+
+        const stopped = { ...next, state: "stopped" } as const;
+        const events = [{ detailType: "Revocations Stopped", reason: "breaker" }] as const;
+        expect(await store.saveRemovals(counted, { next: stopped, events: [...events] }, at + 1)).toBe(true);
+        expect((await transition(keys.removalBreaker)).events).toMatchObject(events);
+
+        expect(await resumeRevocations(store, at + 2)).toBe(true);
+        expect(await resumeRevocations(store, at + 3)).toBe(false);
+        const resumed = await store.loadRemovals();
+        expect(resumed?.breaker).toEqual({ state: "closed", recent: {}, resumedAt: at + 2, waking: true });
+        const { transitionId } = await transition(keys.removalBreaker);
+        expect((await transition(keys.removalBreaker)).events).toMatchObject([{ detailType: "Revocations Resumed" }]);
+        const { waking: _over, ...awake } = resumed!.breaker;
+        expect(await store.saveRemovals(resumed, { next: awake, events: [] }, at + 4)).toBe(true);
+        expect((await store.loadRemovals())?.breaker).toEqual(awake);
+        expect((await transition(keys.removalBreaker)).transitionId).toBe(transitionId);
       });
     });
 

@@ -1,0 +1,232 @@
+import type { AllocationRecord, Business, SharedWaba, Waba } from "./business.ts";
+import { dueAt, dueIn, isRevoked, isShared, isSharing } from "./business.ts";
+import type { Difference } from "./findings.ts";
+import { isConfirmedDeleted } from "./readings.ts";
+
+/** C2: what Meta's lists show, held against the table. Nothing here is a finding yet: that takes two scans in a row. */
+
+export type ScanView = {
+  /** When the scan began, ms. */
+  startedAt: number;
+  creditLineId: string;
+  settleWindowMs: number;
+  clockSkewMs: number;
+};
+
+/** A row of E8. Without `businessId` the list did not say whose it is. */
+export type ListedAllocation = { allocationId: string; businessId?: string; credentialId?: string; deleted: boolean };
+
+/** A row of E13. */
+export type ListedWaba = { wabaId: string; currency?: string; ownerBusinessId?: string; fundingId?: string };
+
+/**
+ * Nothing is in flight that explains a difference: no unsettled attempt, and no change since the scan began, less the
+ * settle window (H16). Of an item that is not calm, neither a difference nor agreement is concluded.
+ */
+export function isCalm(business: Business, { startedAt, settleWindowMs }: ScanView): boolean {
+  const { changedAt, unansweredAt = -Infinity, recordIntent, revocation, waiting } = business;
+  if (Math.max(changedAt, unansweredAt) > startedAt - settleWindowMs) return false;
+  if (recordIntent !== undefined || revocation?.state === "open" || Object.keys(waiting).length > 0) return false;
+  return Object.values(business.wabas).every((waba) => {
+    if (waba.status === "revoking" || ("intent" in waba && waba.intent !== undefined)) return false;
+    return !isSharing(waba) || waba.due === undefined;
+  });
+}
+
+/** @param statusShown the list tells deleted records from live ones. */
+export function judgeAllocation(
+  { allocationId, businessId, deleted }: ListedAllocation,
+  business: Business | undefined,
+  statusShown: boolean,
+  view: ScanView,
+): Difference | undefined {
+  if (deleted || businessId === undefined) return undefined;
+  const unknown: Difference = { kind: "allocation_unknown", subject: allocationId, businessId, allocationId };
+  if (business === undefined) return unknown;
+  const record = business.records[allocationId];
+  if (!isCalm(business, view) || record?.foreign === true) return undefined;
+  // A list that does not tell them apart may name what is deleted (unknown 3); that it stays deleted is A5.
+  if (record !== undefined && isConfirmedDeleted(record) && !statusShown) return undefined;
+  if (isRevoked(business, view.clockSkewMs)) return { ...unknown, kind: "revoked_but_live" };
+  return record === undefined || isConfirmedDeleted(record) ? unknown : undefined;
+}
+
+/**
+ * @param isListed whether E8 named a record as live; undefined when the list cannot be relied on.
+ * @param fundingShown the list tells which funding a WABA has: only then its absence means something.
+ * @returns `funded`: the table says mismatched, and Meta shows the line at work: a verification sets it right.
+ */
+export function judgeWaba(
+  row: ListedWaba,
+  storedOwner: string | undefined,
+  business: Business | undefined,
+  isListed: ((allocationId: string) => boolean) | undefined,
+  fundingShown: boolean,
+  view: ScanView,
+): Difference | "funded" | undefined {
+  const { wabaId, ownerBusinessId, fundingId } = row;
+  if (storedOwner !== undefined && ownerBusinessId !== undefined && storedOwner !== ownerBusinessId) {
+    return { kind: "owner_changed", subject: wabaId, businessId: storedOwner, wabaId };
+  }
+  if (business === undefined || !fundingShown || !isCalm(business, view)) return undefined;
+  const { businessId, wabas } = business;
+  const waba = wabas[wabaId];
+  const about = { subject: wabaId, businessId, wabaId };
+  const credentials = credentialsOf(business);
+  const paying = fundingId === undefined ? undefined : credentials.find(({ id }) => id === fundingId)?.allocationId;
+
+  if (!isShared(waba)) {
+    if (paying === undefined) return undefined;
+    if (!isRevoked(business, view.clockSkewMs)) return { kind: "allocation_unknown", ...about, allocationId: paying };
+    // A record that E8 names is the finding itself.
+    return isListed?.(paying) === true ? undefined : { kind: "revoked_but_live", ...about, allocationId: paying };
+  }
+  if (waba.status === "pending") return undefined;
+  const { allocationId } = waba;
+  const own = credentials.find((one) => one.allocationId === allocationId)?.id;
+  if (fundingId !== undefined && fundingId === own) return waba.status === "mismatched" ? "funded" : undefined;
+  // The table knows already; or the record itself is gone, which is the finding that names it.
+  if (waba.status === "mismatched" || isListed?.(allocationId) === false) return undefined;
+  if (fundingId === undefined) return { kind: "unfunded", ...about, allocationId };
+  // By another record of ours: that there are two is the finding. Unproven: the verification decides.
+  if (paying !== undefined || own === undefined) return undefined;
+  return { kind: "funded_elsewhere", ...about, allocationId };
+}
+
+/**
+ * What the table says and Meta's lists do not show, and what is wrong with the item itself.
+ * @param allocationListed undefined when E8 cannot be relied on; `wabaListed` likewise of E13.
+ * @param indexedAt the due time by which the sweep finds the item.
+ */
+export function judgeBusiness(
+  business: Business,
+  lists: { allocationListed?: (id: string) => boolean; wabaListed?: (id: string) => boolean },
+  indexedAt: number | undefined,
+  view: ScanView,
+): Difference[] {
+  const { businessId, changedAt } = business;
+  if (changedAt > view.startedAt - view.settleWindowMs) return [];
+  if (isStranded(business, indexedAt)) return [{ kind: "unsettled_without_due", subject: businessId, businessId }];
+  if (!isCalm(business, view)) return [];
+
+  const { allocationListed, wabaListed } = lists;
+  const wabas = Object.entries(business.wabas);
+  const used = new Set(wabas.flatMap(([, waba]) => (isInUse(waba) ? (waba.allocationId ?? []) : [])));
+  const differences: Difference[] = [];
+  const live: string[] = [];
+  for (const [allocationId, record] of Object.entries(business.records)) {
+    if (!isExpectedLive(record, view) || allocationListed === undefined) continue;
+    if (allocationListed(allocationId)) live.push(allocationId);
+    // One that no WABA relies on may go.
+    else if (used.has(allocationId)) {
+      const [wabaId] = wabas.find(([, waba]) => isInUse(waba) && waba.allocationId === allocationId) ?? [];
+      const ofWaba = wabaId === undefined ? {} : { wabaId };
+      differences.push({ kind: "allocation_gone", subject: allocationId, businessId, allocationId, ...ofWaba });
+    }
+  }
+  const [, ...spare] = [...live.filter((id) => used.has(id)), ...live.filter((id) => !used.has(id))];
+  for (const allocationId of spare.filter((id) => !used.has(id))) {
+    if (isRevoked(business, view.clockSkewMs)) continue;
+    differences.push({ kind: "record_duplicate", subject: allocationId, businessId, allocationId });
+  }
+  for (const [wabaId, waba] of wabas) {
+    const about = { subject: wabaId, businessId, wabaId };
+    if (waba.status === "allocated") differences.push({ kind: "allocated_unattached", ...about });
+    const hasLeft = isShared(waba) && waba.removedAt === undefined && wabaListed?.(wabaId) === false;
+    if (hasLeft && allocationListed?.(waba.allocationId) !== false) differences.push({ kind: "waba_left", ...about });
+  }
+  return differences;
+}
+
+/** An attempt or a revocation that no due time leads to, or a due time by which the sweep cannot find the item (I9, H27b). */
+function isStranded(business: Business, indexedAt: number | undefined): boolean {
+  const { recordIntent, revocation, epoch, wabas } = business;
+  const undue =
+    (recordIntent !== undefined && recordIntent.epoch === epoch && recordIntent.due === undefined) ||
+    (revocation?.state === "open" && revocation.due === undefined) ||
+    Object.values(wabas).some((waba) => isSharing(waba) && waba.intent !== undefined && waba.due === undefined);
+  const due = dueAt(business);
+  return undue || (due !== undefined && (indexedAt === undefined || indexedAt > due));
+}
+
+function isInUse(waba: Waba): boolean {
+  return isShared(waba) || waba.status === "allocated";
+}
+
+function isExpectedLive(record: AllocationRecord, { creditLineId }: ScanView): boolean {
+  const { state, foreign, deleteAnswered } = record;
+  return (
+    record.creditLineId === creditLineId && state !== "deleted" && foreign !== true && deleteAnswered === undefined
+  );
+}
+
+/** Which credential each record of the business is known to pay by, proven by a verification or shown by a list. */
+function credentialsOf({ records, wabas }: Business): { allocationId: string; id: string }[] {
+  const listed = Object.entries(records).map(([allocationId, { credentialId }]) => ({
+    allocationId,
+    id: credentialId,
+  }));
+  const proven = Object.values(wabas).map(({ allocationId, evidence }) => ({
+    allocationId,
+    id: evidence?.receivingCredentialId,
+  }));
+  return [...proven, ...listed].flatMap(({ allocationId, id }) =>
+    allocationId === undefined || id === undefined || id === "" || records[allocationId]?.state === "deleted"
+      ? []
+      : [{ allocationId, id }],
+  );
+}
+
+/** Above this, what is missing from a list of so many rows says more about the list than about the customers (H16). */
+export function missingMax(listed: number, shrinkLimit: number): number {
+  if (listed === 0) return 0;
+  const share = shrinkLimit >= 1 ? Infinity : Math.floor((listed * shrinkLimit) / (1 - shrinkLimit));
+  return Math.max(share, 2);
+}
+
+/** C3: asks the revoke flow to look at a finished revocation once more; it alone decides whether to open it again. */
+export function askRecheck(business: Business, now: number): Business | undefined {
+  const { revocation } = business;
+  if (revocation?.state !== "done" || revocation.due !== undefined) return undefined;
+  return { ...business, revocation: { ...revocation, due: { nextAt: now, looks: 0, sweeps: 0 } } };
+}
+
+export type VerificationPlan = {
+  /** Within this, every funded WABA is looked at again. */
+  ageMs: number;
+  /** Until the next scan plans again. */
+  scanEveryMs: number;
+  /** What is late is spread over this. */
+  spreadMs: number;
+};
+
+/** When the funding was last read, both sides of it; a look that failed does not count. */
+export function checkedAt(waba: SharedWaba): number {
+  return waba.evidence?.checkedAt ?? waba.request.requestedAt;
+}
+
+/**
+ * Gives each WABA whose turn comes before the next scan the due time of its next verification; undefined when none has. The turn
+ * is between a half and nine tenths of the age, by the WABA's id, so that what was verified in one hour spreads out.
+ */
+export function withVerificationsDue(business: Business, now: number, plan: VerificationPlan): Business | undefined {
+  const planned: [string, Waba][] = [];
+  for (const [wabaId, waba] of Object.entries(business.wabas)) {
+    if (!isShared(waba) || waba.status === "pending" || waba.due !== undefined) continue;
+    const place = placeOf(wabaId);
+    const turn = checkedAt(waba) + plan.ageMs * (0.5 + 0.4 * place);
+    if (turn > now + plan.scanEveryMs) continue;
+    const nextAt = turn > now ? turn : now + plan.spreadMs * place;
+    planned.push([wabaId, { ...waba, due: dueIn(waba.request, Math.round(nextAt)) }]);
+  }
+  return planned.length === 0
+    ? undefined
+    : { ...business, wabas: { ...business.wabas, ...Object.fromEntries(planned) } };
+}
+
+/** A place from 0 to 1 for each id, the same every time, evenly spread (FNV-1a). */
+function placeOf(id: string): number {
+  let hash = 2_166_136_261;
+  for (const character of id) hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 16_777_619);
+  return (hash >>> 0) / 2 ** 32;
+}

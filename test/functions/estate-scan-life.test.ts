@@ -1,0 +1,386 @@
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { describe, expect, test } from "vitest";
+import type { Scan } from "../../shared/store/items.ts";
+import { keys } from "../../shared/store/items.ts";
+import type { Estate } from "../support/estate-harness.ts";
+import {
+  customerOf,
+  hourMs,
+  lineId,
+  minuteMs,
+  partnerId,
+  settleIn,
+  startEstate,
+  verifiedBusiness,
+  worldOfCustomers,
+} from "../support/estate-harness.ts";
+
+function customers(count: number) {
+  return Array.from({ length: count }, (_, index) => customerOf(index + 1));
+}
+
+/** An estate in agreement, whose first scan is over. */
+async function calmEstate(count: number, options: Parameters<typeof startEstate>[0] = {}): Promise<Estate> {
+  const estate = startEstate(options);
+  await settleIn(estate, customers(count));
+  estate.nextDay();
+  await estate.scan();
+  estate.nextDay();
+  return estate;
+}
+
+async function twoScans(estate: Estate): Promise<void> {
+  await estate.scan();
+  estate.nextDay();
+  await estate.scan();
+}
+
+function scanOf(estate: Estate): Scan {
+  const scan = estate.table.get(keys.scan)?.scan;
+  if (scan === undefined) throw new Error("No scan has begun");
+  return scan;
+}
+
+function found(estate: Estate): string[] {
+  return estate.findings("open").map(({ kind, subject }) => `${kind} ${subject}`);
+}
+
+function leave(estate: Estate, count: number): void {
+  const wabas = customers(count).flatMap(({ businessId, wabaIds }) =>
+    wabaIds.map((id) => ({ id, ownerBusinessId: businessId, currency: "EUR", sharedWithPartner: false })),
+  );
+  estate.world({ wabas });
+}
+
+describe("the first day of an existing partner", () => {
+  test("adopts what is shared at Meta, within two passes of the lists, so that who unshares later can be revoked", async () => {
+    const estate = startEstate();
+    const existing = customers(1000);
+    estate.world(worldOfCustomers(existing));
+    estate.world({ wabas: [{ id: "120999999999999", ownerBusinessId: "110999999999999", currency: "EUR" }] });
+    await estate.scan();
+    expect(estate.calls.length).toBeLessThanOrEqual((2.2 * (1000 + 1251)) / 100);
+    const accepted = estate.announced.filter(({ detailType }) => detailType === "Share Accepted");
+    expect(new Set(accepted.map(({ wabaId }) => wabaId))).toEqual(new Set(existing.flatMap(({ wabaIds }) => wabaIds)));
+    // Nobody funds it yet, but who owns it will be needed one day.
+    expect(estate.owner("120999999999999")).toBe("110999999999999");
+    expect(estate.findings("suspected")).toEqual([]);
+
+    estate.nextDay();
+    leave(estate, 4);
+    const [, , , customer = customerOf(4)] = existing;
+    const [wabaId = ""] = customer.wabaIds;
+    await estate.revoke({ wabaId, reason: "customer_unshared" });
+    const business = await estate.business(customer.businessId);
+    expect(business.revocation?.state).toBe("done");
+    expect(Object.values(business.wabas).map(({ status }) => status)).toEqual(["revoked", "revoked"]);
+    expect(estate.model.allocations.get(customer.allocationId)?.spans.at(-1)?.to).toBeDefined();
+  });
+
+  test("reads one by one, within the budget, what the lists keep back", async () => {
+    const policy = { callsPerHour: 60 };
+    const estate = startEstate({ variants: { listFieldExpansions: false }, policy });
+    estate.world(worldOfCustomers(customers(40)));
+    await estate.scan();
+    const shared = [...estate.table.items.values()].flatMap(({ business }) => Object.keys(business?.wabas ?? {}));
+    expect(shared).toHaveLength(50);
+    for (const [index, at] of estate.calls.entries()) {
+      expect(estate.calls.slice(index).filter((other) => other < at + hourMs).length).toBeLessThanOrEqual(60);
+    }
+  });
+
+  test("adopts nothing of a business that a command has touched, and nothing on a later day", async () => {
+    const estate = startEstate();
+    const [touched, fresh, late] = [customerOf(1), customerOf(2), customerOf(3)];
+    await estate.put({ ...verifiedBusiness(touched, estate.clock.now), records: {}, wabas: {} });
+    estate.nextDay();
+    estate.world(worldOfCustomers([touched, fresh]));
+    await estate.scan();
+    expect((await estate.business(touched.businessId)).records).toEqual({});
+    expect(Object.keys((await estate.business(fresh.businessId)).wabas)).toEqual(fresh.wabaIds);
+    estate.nextDay();
+    estate.world(worldOfCustomers([late]));
+    await twoScans(estate);
+    expect(found(estate)).toEqual([
+      `allocation_unknown ${touched.allocationId}`,
+      `allocation_unknown ${late.allocationId}`,
+    ]);
+  });
+});
+
+describe("what is no finding", () => {
+  test("a share that settles while the scan is between its lists", async () => {
+    const estate = await calmEstate(30);
+    const newcomer = customerOf(31);
+    estate.during(3, () => {
+      estate.world(worldOfCustomers([newcomer]));
+      void estate.put(verifiedBusiness(newcomer, estate.clock.now));
+    });
+    await estate.scan();
+    expect(estate.findings("suspected")).toEqual([]);
+    estate.nextDay();
+    await estate.scan();
+    expect([...estate.findings("suspected"), ...estate.findings("open")]).toEqual([]);
+  });
+
+  test("what is missing from a list that has shrunk by more than the limit", async () => {
+    const estate = await calmEstate(100);
+    leave(estate, 30);
+    await twoScans(estate);
+    expect(found(estate)).toEqual([]);
+    expect(estate.findings("suspected")).toEqual([]);
+    expect(scanOf(estate).completed?.cannotTell).toContain("waba_left");
+    expect(estate.commands).toEqual([]);
+  });
+
+  test("what is missing from a list that is empty", async () => {
+    const estate = await calmEstate(1);
+    leave(estate, 1);
+    await twoScans(estate);
+    expect(found(estate)).toEqual([]);
+    expect(scanOf(estate).completed?.cannotTell).toContain("waba_left");
+  });
+
+  test("funding that the system token may not see", async () => {
+    const estate = await calmEstate(50);
+    estate.model.variants = { ...estate.model.variants, fundingVisibleTo: "business" };
+    await twoScans(estate);
+    expect(found(estate)).toEqual([]);
+    expect(scanOf(estate).completed?.cannotTell).toContain("unfunded");
+  });
+
+  test("a WABA that the list lacks and Meta still shows", async () => {
+    const estate = await calmEstate(60);
+    leave(estate, 1);
+    await estate.scan();
+    estate.nextDay();
+    const [{ businessId, wabaIds } = customerOf(1)] = customers(1);
+    // The list was read by then: 2 pages, and E8's, and E14.
+    estate.during(4, () =>
+      estate.world({
+        wabas: wabaIds.map((id) => ({ id, ownerBusinessId: businessId, currency: "EUR", sharedWithPartner: true })),
+      }),
+    );
+    await estate.scan();
+    expect(found(estate)).toEqual([]);
+    expect(estate.commands).toEqual([]);
+  });
+
+  test("a difference that two scans saw, but not in a row", async () => {
+    const estate = await calmEstate(60);
+    for (const isGone of [true, false, true]) {
+      const { businessId, wabaIds } = customerOf(1);
+      estate.world({
+        wabas: wabaIds.map((id) => ({ id, ownerBusinessId: businessId, currency: "EUR", sharedWithPartner: !isGone })),
+      });
+      await estate.scan();
+      estate.nextDay();
+    }
+    expect(found(estate)).toEqual([]);
+  });
+});
+
+describe("what a scan sets going", () => {
+  test("a WABA that left is revoked by one command, after two scans and a look of its own", async () => {
+    const estate = await calmEstate(60);
+    leave(estate, 1);
+    await estate.scan();
+    expect(estate.commands).toEqual([]);
+    const [suspected] = estate.findings("suspected");
+    estate.nextDay();
+    await estate.scan();
+    const [wabaId = ""] = customerOf(1).wabaIds;
+    const commandId = `drift:waba_left:${wabaId}:2`;
+    const requestedAt = suspected?.firstSeenAt;
+    expect(estate.commands).toEqual([{ type: "revoke", commandId, requestedAt, wabaId, reason: "partner_removed" }]);
+    estate.nextDay();
+    await estate.scan();
+    expect(estate.commands).toHaveLength(1);
+    expect(found(estate)).toEqual([`waba_left ${wabaId}`]);
+  });
+
+  test("only what the stage lets start by itself", async () => {
+    const estate = await calmEstate(60, { policy: { mayStart: [] } });
+    leave(estate, 1);
+    await twoScans(estate);
+    expect(found(estate)).toHaveLength(1);
+    expect(estate.commands).toEqual([]);
+  });
+
+  test("a mismatch that Meta shows healed is verified", async () => {
+    const estate = await calmEstate(30);
+    const { businessId, wabaIds } = customerOf(1);
+    const [wabaId = ""] = wabaIds;
+    const business = await estate.business(businessId);
+    const waba = business.wabas[wabaId];
+    if (waba?.status !== "verified") throw new Error("It was verified");
+    await estate.put({ ...business, wabas: { [wabaId]: { ...waba, status: "mismatched" } } });
+    estate.nextDay();
+    await estate.scan();
+    expect(estate.commands).toEqual([
+      { type: "verify", commandId: `scan:2:${wabaId}`, requestedAt: scanOf(estate).startedAt, wabaId },
+    ]);
+  });
+
+  test("a live record of a revoked business is looked at again at its first sight, and announced at its second (C3)", async () => {
+    const estate = await calmEstate(30);
+    const { businessId, allocationId, wabaIds } = customerOf(1);
+    await estate.revoke({ businessId });
+    estate.nextDay();
+    const allocation = { id: allocationId, lineId, receivingBusinessId: businessId, wabaIds };
+    estate.world({ allocations: [{ ...allocation, status: "live" }] });
+    await estate.scan();
+    const { revocation } = await estate.business(businessId);
+    expect(revocation).toMatchObject({ state: "done", due: { nextAt: expect.any(Number), looks: 0 } });
+    estate.nextDay();
+    await estate.scan();
+    expect(found(estate)).toEqual([`revoked_but_live ${allocationId}`]);
+  });
+
+  test("a change that was never announced is, under the id it would have had", async () => {
+    const estate = await calmEstate(30);
+    const business = await estate.business(customerOf(1).businessId);
+    const pk = keys.business(business.businessId);
+    const doubt = { detailType: "Share In Doubt", commandId: "lost", businessId: business.businessId } as const;
+    const change = { business: { ...business, name: "Renamed" }, events: [doubt], conclusions: [] };
+    estate.unheard.add(pk);
+    await estate.deps.store.commit(business, change, estate.clock.now);
+    // Publish may still be at it.
+    await estate.scan();
+    expect(estate.announced.filter(({ commandId }) => commandId === "lost")).toEqual([]);
+    estate.nextDay();
+    await estate.scan();
+    const { transition } = estate.table.get(pk) ?? {};
+    expect(estate.announced.filter(({ commandId }) => commandId === "lost")).toEqual(transition?.events);
+    expect(scanOf(estate).completed?.announced).toBe(1);
+    estate.nextDay();
+    await estate.scan();
+    expect(scanOf(estate).completed?.announced).toBe(0);
+  });
+});
+
+describe("a scan over many invocations", () => {
+  test("of two schedules at once, one slice works", async () => {
+    const estate = await calmEstate(250);
+    const [one, two] = await Promise.all([estate.slice(true), estate.slice(true)]);
+    const states = [one, two].map((report) => (report === "died" ? report : report.state));
+    expect(states.toSorted()).toEqual(["done", "waits"]);
+    expect(scanOf(estate).scanId).toBe(2);
+  });
+
+  test("a slice that comes back to life after another took over changes nothing", async () => {
+    const estate = await calmEstate(250);
+    const stale = scanOf(estate);
+    estate.nextDay();
+    const ended = estate.scan();
+    await ended;
+    expect(await estate.deps.scans.saveScan(stale, { ...stale, phase: "line", version: stale.version + 1 })).toBe(
+      false,
+    );
+    expect(scanOf(estate).phase).toBe("done");
+  });
+
+  test("begins again when it stood still for over an hour, and not while it waits for its share of the calls", async () => {
+    const estate = await calmEstate(600, { policy: { callsPerHour: 10 } });
+    await estate.scan();
+    expect(scanOf(estate)).toMatchObject({ scanId: 2, phase: "done" });
+    estate.nextDay();
+    estate.fault(2, "crash");
+    expect(await estate.slice(true)).toBe("died");
+    expect(scanOf(estate).scanId).toBe(3);
+    estate.clock.now += 61 * minuteMs;
+    await estate.slice(false);
+    expect(scanOf(estate).scanId).toBe(4);
+  });
+
+  test("waits until a slice that died must be over, and counts as used what that one had set aside", async () => {
+    const estate = await calmEstate(600, { policy: { callsPerHour: 20 } });
+    estate.nextDay();
+    estate.fault(3, "crash");
+    expect(await estate.slice(true)).toBe("died");
+    const { length } = estate.calls;
+    expect(await estate.slice(false)).toMatchObject({ state: "idle" });
+    estate.clock.now += 2 * minuteMs;
+    expect(await estate.slice(false)).toMatchObject({ state: "waits", why: "the hour's share is used" });
+    expect(estate.calls.length).toBe(length);
+  });
+
+  test("goes on where it stood when its time is over", async () => {
+    const estate = await calmEstate(600);
+    const before = estate.calls.length;
+    const slices = [];
+    for (let begins = true; scanOf(estate).completed?.scanId !== 2; begins = false) {
+      slices.push(await estate.slice(begins, 800));
+      estate.clock.now += 5 * minuteMs;
+    }
+    expect(slices.length).toBeGreaterThan(2);
+    expect(estate.calls.length - before).toBe(1 + 6 + 8);
+    expect(found(estate)).toEqual([]);
+  });
+
+  test("asks nothing while Meta blocks the app, and does not begin again within a settle window", async () => {
+    const estate = await calmEstate(30);
+    const before = estate.calls.length;
+    await estate.deps.store.saveBlockedUntil(estate.clock.now + minuteMs);
+    expect(await estate.slice(true)).toMatchObject({ state: "waits", why: "Meta has throttled us" });
+    expect(estate.calls.length).toBe(before);
+    estate.clock.now += 2 * minuteMs;
+    await estate.scan();
+    expect(await estate.slice(true)).toMatchObject({ state: "idle" });
+    expect(await estate.slice(false)).toMatchObject({ state: "idle" });
+  });
+
+  test("a list that Meta refuses says nothing, and the others are read all the same", async () => {
+    const estate = await calmEstate(60);
+    leave(estate, 1);
+    estate.world({ lines: [{ id: lineId, ownerBusinessId: "100000000000777" }] });
+    await twoScans(estate);
+    expect(scanOf(estate).unread).toContain("allocations");
+    expect(scanOf(estate).completed?.cannotTell).toContain("allocation_gone");
+    expect(found(estate)).toEqual([`waba_left ${customerOf(1).wabaIds[0] ?? ""}`]);
+    expect(partnerId).not.toBe("100000000000777");
+  });
+});
+
+test("every funded WABA is verified again within the age, some every day", async () => {
+  const estate = await calmEstate(200);
+  const ageMs = 7 * 24 * hourMs;
+  const perDay: number[] = [];
+  for (let day = 0; day < 30; day += 1) {
+    await estate.scan();
+    const tomorrow = estate.clock.now + 24 * hourMs;
+    let verified = 0;
+    for (const { businessId } of customers(200)) {
+      const business = await estate.business(businessId);
+      const wabas = Object.entries(business.wabas).map(([wabaId, waba]) => {
+        const { due, ...rest } = waba;
+        if (due === undefined || due.nextAt > tomorrow || waba.evidence === undefined) return [wabaId, waba];
+        expect(due.nextAt - waba.evidence.checkedAt).toBeLessThanOrEqual(ageMs);
+        verified += 1;
+        return [wabaId, { ...rest, evidence: { ...waba.evidence, checkedAt: due.nextAt, verifiedAt: due.nextAt } }];
+      });
+      if (verified > 0) await estate.put({ ...business, wabas: Object.fromEntries(wabas) });
+    }
+    perDay.push(verified);
+    estate.nextDay();
+  }
+  // 250 WABAs, each every five days or so: about fifty a day once those verified in one hour have spread.
+  const settled = perDay.slice(15);
+  expect(Math.max(...settled)).toBeLessThan(100);
+  expect(Math.min(...settled)).toBeGreaterThan(15);
+});
+
+test("a scan of 20,000 businesses holds hardly more in memory than one of 1,000", async () => {
+  const [small, large] = await Promise.all([1000, 20_000].map(memoryOfScan));
+  expect(large).toMatchObject({ state: "done", listed: { allocations: 20_000, wabas: 25_000 }, differences: 0 });
+  expect((large?.most ?? Infinity) / (small?.most ?? 1)).toBeLessThanOrEqual(1.3);
+}, 120_000);
+
+async function memoryOfScan(
+  count: number,
+): Promise<{ state: string; most: number; listed: object; differences: number }> {
+  const script = ["--expose-gc", "test/support/generated-estate.ts", String(count)];
+  const { stdout } = await promisify(execFile)("node", script);
+  return JSON.parse(stdout);
+}
