@@ -362,9 +362,11 @@ export function createStateStore(deps: {
     const { conclusion, event } = concluded;
     const { request, outcome, reason, failure } = conclusion;
     const row = commandRow({ ...subject(request), businessId: event.businessId }, transitionId, concludedVersion, now);
+    // A row whose answer the business's own transition announces is none itself: the audit holds that answer once.
+    const transition = announce ? { events: [event] } : { transitionId: undefined };
     return {
       TableName,
-      Item: toItem({ ...row, outcome, reason, failure, attempts: 1, event, events: announce ? [event] : [] }),
+      Item: toItem({ ...row, outcome, reason, failure, attempts: 1, event, ...transition }),
       // Only what is not concluded is short of an answer; a row of another content is not ours to overwrite.
       ConditionExpression: "attribute_not_exists(pk) OR (attribute_not_exists(outcome) AND #hash = :hash)",
       ExpressionAttributeNames: { "#hash": "hash" },

@@ -391,12 +391,11 @@ function concludedWrite(
   const command = sealed({ ...subject(request), businessId: event.businessId, outcome, reason, failure, attempts: 1 });
   const row: CommandRecord = { ...command, version: concludedVersion, changedAt: now, event };
   const pk = keys.command(request.commandId);
-  const events = announce ? [event] : [];
-  const transition = { id: transitionId, version: concludedVersion, changedAt: now, events };
+  const transition = { id: transitionId, version: concludedVersion, changedAt: now, events: [event] };
   const write: ItemWrite = {
     pk,
     holds: (item) => item === undefined || (item.command?.outcome === undefined && item.command?.hash === request.hash),
-    next: () => ({ pk, command: row, transition }),
+    next: () => ({ pk, command: row, ...(announce ? { transition } : {}) }),
   };
   return { write, command: row };
 }
