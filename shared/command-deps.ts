@@ -1,8 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { EventBridgeClient } from "@aws-sdk/client-eventbridge";
 import { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
-import { SQSClient } from "@aws-sdk/client-sqs";
 import type { Continuation } from "./contracts/commands.ts";
 import type { DueEntry, Policy } from "./domain/business.ts";
 import type { EventBus } from "./event-bus.ts";
@@ -115,12 +113,15 @@ export function buildCommandDeps(
     graph: createGraph(caller),
     portfolio: createPortfolio(caller),
     quota: createQuota({ store, now, stopAt: others.stopAt, meter, systemToken, metrics }),
-    queues: createQueues(new SQSClient(), {
+    queues: createQueues(async () => new (await import("@aws-sdk/client-sqs")).SQSClient(), {
       own: environment.QUEUE_URL,
       ownDeadLetters: environment.DEAD_LETTER_QUEUE_URL,
       wake: { ...others.wake, [work]: environment.QUEUE_URL },
     }),
-    events: createEventBus(new EventBridgeClient(), environment.EVENT_BUS_NAME),
+    events: createEventBus(
+      async () => new (await import("@aws-sdk/client-eventbridge")).EventBridgeClient(),
+      environment.EVENT_BUS_NAME,
+    ),
     log,
     metrics,
     now,

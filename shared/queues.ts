@@ -1,6 +1,5 @@
 import type { SQSRecord } from "aws-lambda";
 import type { MessageAttributeValue, SQSClient } from "@aws-sdk/client-sqs";
-import { SendMessageCommand } from "@aws-sdk/client-sqs";
 import type { Continuation } from "./contracts/commands.ts";
 import type { DueEntry } from "./domain/business.ts";
 
@@ -17,10 +16,13 @@ export type Queues = {
 /** SQS delays a message by at most 15 minutes. */
 export const delayMsMax = 900_000;
 
+/** @param client made when the first message is sent: few invocations send any, and a cold start should not load it. */
 export function createQueues(
-  client: SQSClient,
+  client: () => SQSClient | Promise<SQSClient>,
   urls: { own?: string; ownDeadLetters?: string; wake: Partial<Record<Continuation["work"], string>> },
 ): Queues & { command(work: Continuation["work"], body: Record<string, unknown>): Promise<void> } {
+  let made: SQSClient | undefined;
+
   async function send(
     url: string | undefined,
     body: string,
@@ -28,7 +30,9 @@ export function createQueues(
     attributes: Record<string, MessageAttributeValue>,
   ) {
     if (url === undefined) throw new Error("This function was given no such queue");
-    await client.send(
+    const { SendMessageCommand } = await import("@aws-sdk/client-sqs");
+    made ??= await client();
+    await made.send(
       new SendMessageCommand({
         QueueUrl: url,
         MessageBody: body,

@@ -14,7 +14,7 @@ import { publishTransitions } from "./publish-transitions.ts";
 const environment = parseEnvironment(publishEnvironment, process.env);
 const metrics = createMetrics(environment.STAGE);
 const deps = {
-  events: createEventBus(new EventBridgeClient(), environment.EVENT_BUS_NAME),
+  events: createEventBus(() => new EventBridgeClient(), environment.EVENT_BUS_NAME),
   audit: createAuditStore(new DynamoDBClient(), environment.AUDIT_TABLE_NAME),
   log: createLogger("publish"),
   now: clockOf(environment),

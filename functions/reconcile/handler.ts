@@ -1,9 +1,7 @@
 import { randomUUID } from "node:crypto";
 import middy from "@middy/core";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { EventBridgeClient } from "@aws-sdk/client-eventbridge";
-import { GetEventSourceMappingCommand, LambdaClient, UpdateEventSourceMappingCommand } from "@aws-sdk/client-lambda";
-import { SQSClient } from "@aws-sdk/client-sqs";
+import type { LambdaClient } from "@aws-sdk/client-lambda";
 import type { Context } from "aws-lambda";
 import * as z from "zod/mini";
 import { buildCallerDeps, clockOf } from "../../shared/command-deps.ts";
@@ -33,7 +31,8 @@ import { wakeStopped } from "./wake-stopped.ts";
 
 const environment = parseEnvironment(reconcileEnvironment, process.env);
 const client = new DynamoDBClient();
-const lambda = new LambdaClient();
+/** Made in the first run: the client is the heaviest of all. */
+let lambda: LambdaClient | undefined;
 const now = clockOf(environment);
 const log = createLogger("reconcile");
 const metrics = createMetrics(environment.STAGE);
@@ -46,7 +45,7 @@ const hourMs = 3_600_000;
 
 const { STATE_TABLE_NAME: tableName, AUDIT_TABLE_NAME: auditTableName, DUE_INDEX_NAME: indexName } = environment;
 const store = createStateStore({ client, tableName, newId: randomUUID });
-const queues = createQueues(new SQSClient(), {
+const queues = createQueues(async () => new (await import("@aws-sdk/client-sqs")).SQSClient(), {
   wake: {
     share: environment.SHARE_QUEUE_URL,
     verify: environment.VERIFY_QUEUE_URL,
@@ -68,14 +67,16 @@ const deps = {
   stopAt: { share: environment.SHARES_STOP_AT, verify: environment.VERIFIES_STOP_AT },
   checkToken: () => checkSystemToken(caller, environment.CREDIT_LINE_ID, AbortSignal.timeout(checkMsMax)),
   async feedCommands(enabled: boolean) {
+    const aws = await import("@aws-sdk/client-lambda");
+    lambda ??= new aws.LambdaClient();
     const paused = await pauses.loadPauses();
     for (const [index, queue] of (["share", "verify", "revoke"] as const).entries()) {
       const UUID = environment.COMMAND_SOURCE_IDS[index];
       const Enabled = enabled && paused[queue] === undefined;
-      const { State = "" } = await lambda.send(new GetEventSourceMappingCommand({ UUID }));
+      const { State = "" } = await lambda.send(new aws.GetEventSourceMappingCommand({ UUID }));
       // An update halts the source for a moment, so only what is not yet as it should be gets one.
       if (Enabled === ["Disabled", "Disabling"].includes(State)) {
-        await lambda.send(new UpdateEventSourceMappingCommand({ UUID, Enabled }));
+        await lambda.send(new aws.UpdateEventSourceMappingCommand({ UUID, Enabled }));
       }
     }
   },
@@ -96,7 +97,10 @@ const scanDeps: ScanDeps = {
   },
   unaudited: createAuditGaps(client, auditTableName),
   announcing: {
-    events: createEventBus(new EventBridgeClient(), environment.EVENT_BUS_NAME),
+    events: createEventBus(
+      async () => new (await import("@aws-sdk/client-eventbridge")).EventBridgeClient(),
+      environment.EVENT_BUS_NAME,
+    ),
     audit: createAuditStore(client, auditTableName),
     log,
     metrics,

@@ -61,15 +61,18 @@ async function shareAllocation(request: ShareRequest, turn: Turn, deps: CommandD
   }
   const owner = await findOwner(request, turn, deps);
   if (owner === undefined) return;
-  await driveShare(request, owner.businessId, owner.reading, turn, deps);
+  await driveShare(request, owner.businessId, owner, turn, deps);
 }
+
+/** What finding the owner has brought to light: a reading of the WABA, and the state as it was loaded before that. */
+type Known = { facts?: ShareFacts; reading?: WabaReading };
 
 /** S1: the stored owner, or Meta's answer, stored before anything is shared: after an unshare it is the only way to revoke. */
 async function findOwner(
   request: ShareRequest,
   turn: Turn,
   deps: CommandDeps,
-): Promise<{ businessId: string; reading?: WabaReading } | undefined> {
+): Promise<(Known & { businessId: string }) | undefined> {
   const { store, graph, now, policy } = deps;
   const { wabaId } = request;
   const pointer = await store.loadPointer(wabaId);
@@ -84,6 +87,8 @@ async function findOwner(
   const older = new LaterError("an older revoke of this WABA comes first", lookDelayMs(1, policy.settleWindowMs));
   if (waiting.length > 0 && pointer?.businessId !== undefined) throw older;
 
+  // Of a business that the command names, the state is loaded first: then this one reading serves the decision, too (I10).
+  const facts = request.businessId === undefined ? undefined : await loadFacts(request, request.businessId, deps);
   const reply = await graph.readWaba(wabaId, request.businessTokenSecret, turn.signal);
   if (!reply.ok) {
     if (reply.failure.class !== "missing") throw blocked(reply.failure, undefined);
@@ -100,22 +105,24 @@ async function findOwner(
   // With the owner stored, the revoke's own due time finds it.
   if (waiting.length > 0) throw older;
   if (claimed.businessId === undefined) throw new LaterError("a revoke of this WABA arrived meanwhile", 1000);
-  return { businessId: claimed.businessId, reading: reply.value };
+  const isClaimed = claimed.businessId === facts?.business.businessId;
+  return { businessId: claimed.businessId, reading: reply.value, ...(isClaimed ? { facts } : {}) };
 }
 
 /** S2 and S3: decides, acts, and begins again with what the loser of a write was shown. */
 async function driveShare(
   request: ShareRequest,
   businessId: string,
-  firstReading: WabaReading | undefined,
+  known: Known,
   turn: Turn,
   deps: CommandDeps,
 ): Promise<void> {
   const { store, graph, now, policy } = deps;
   turn.log.appendKeys({ businessId });
-  let facts = await loadFacts(request, businessId, deps);
+  let facts = known.facts ?? (await loadFacts(request, businessId, deps));
   // On a first contact there is no state that could be newer than the reading that found the owner (I10).
-  if (facts.business.version === 0 && firstReading !== undefined) facts = { ...facts, waba: firstReading };
+  const isCurrent = known.facts !== undefined || facts.business.version === 0;
+  if (isCurrent && known.reading !== undefined) facts = { ...facts, now: now(), waba: known.reading };
 
   for (let round = 0; round < roundsMax; round += 1) {
     const decision = decideShare(facts, policy);
@@ -426,13 +433,13 @@ async function continueShare(continuation: Continuation, turn: Turn, deps: Comma
   if (waiting?.request.commandId === commandId && waiting.due.looks === looks) {
     turn.request = waiting.request;
     turn.sweeps = waiting.due.sweeps;
-    return driveShare(waiting.request, businessId, undefined, turn, deps);
+    return driveShare(waiting.request, businessId, {}, turn, deps);
   }
   const note = business?.recordIntent;
   if (note?.request.commandId === commandId && note.request.wabaId === wabaId && note.due?.looks === looks) {
     turn.request = note.request;
     turn.sweeps = note.due.sweeps;
-    return driveShare(note.request, businessId, undefined, turn, deps);
+    return driveShare(note.request, businessId, {}, turn, deps);
   }
   if (business === undefined || waba?.due?.request.commandId !== commandId || waba.due.looks !== looks) {
     turn.log.debug("A stale look is dropped");
@@ -446,7 +453,7 @@ async function continueShare(continuation: Continuation, turn: Turn, deps: Comma
     await deps.store.commit(business, answered, deps.now());
     return;
   }
-  if (isSharing(waba)) await driveShare(waba.request, businessId, undefined, turn, deps);
+  if (isSharing(waba)) await driveShare(waba.request, businessId, {}, turn, deps);
 }
 
 /** Asks for the next look at this WABA. */

@@ -411,6 +411,21 @@ export function resharedAt(business: Business): number | undefined {
   return times.length === 0 ? undefined : Math.max(...times);
 }
 
+/**
+ * A revocation that was over goes on, because something of before it lives (C3). An attempt since then that came to nothing
+ * is taken along; whoever calls this has made sure that nothing was shared since.
+ */
+export function reopened(business: Business, revocation: Revocation, due: Due): Business {
+  const { doneAt: _over, incompleteAnnounced: _said, ...rest } = revocation;
+  const wabas = Object.fromEntries(
+    Object.entries(business.wabas).map(([wabaId, waba]): [string, Waba] => [
+      wabaId,
+      isSharing(waba) ? { ...waba, status: "revoking" } : waba,
+    ]),
+  );
+  return { ...business, wabas, revocation: { ...rest, state: "open", due } };
+}
+
 /** The last word on the business is a revocation: no line of ours may be live. */
 export function isRevoked(business: Business, clockSkewMs: number): boolean {
   const { revocation } = business;

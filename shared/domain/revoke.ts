@@ -10,7 +10,17 @@ import type {
   ShareRequest,
   Waba,
 } from "./business.ts";
-import { dueIn, isAutomatic, isHeld, isSame, isShared, lookDelayMs, resharedAt, windowEnd } from "./business.ts";
+import {
+  dueIn,
+  isAutomatic,
+  isHeld,
+  isSame,
+  isShared,
+  lookDelayMs,
+  reopened,
+  resharedAt,
+  windowEnd,
+} from "./business.ts";
 import { recheckAfterSwitch } from "./calendar.ts";
 import type { EventDraft } from "./events.ts";
 import type { EstateReading, RecordReading } from "./readings.ts";
@@ -318,8 +328,6 @@ export function recordRecheck(business: Business, estate: EstateReading, stillFu
   const sharedSince = business.recordIntent !== undefined || Object.values(business.wabas).some(isHeld);
   if (sharedSince || (!live && !stillFunded))
     return { business: { ...known, revocation: rest }, events: [], conclusions: [] };
-  const { doneAt: _over, ...reopened } = rest;
-  const due = { nextAt: now, looks: 0, sweeps: 0 };
   const event: EventDraft = {
     detailType: "Revocation Started",
     commandId: revocation.request.commandId,
@@ -327,7 +335,8 @@ export function recordRecheck(business: Business, estate: EstateReading, stillFu
     reason: "late_record",
     ...wabaIdsOf(business),
   };
-  return { business: { ...known, revocation: { ...reopened, state: "open", due } }, events: [event], conclusions: [] };
+  const due = { nextAt: now, looks: 0, sweeps: 0 };
+  return { business: reopened(known, rest, due), events: [event], conclusions: [] };
 }
 
 function concludeRevoke(business: Business, request: RevokeRequest, state: Revocation["state"]): Conclusion {

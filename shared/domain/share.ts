@@ -22,6 +22,7 @@ import {
   isSharing,
   lookDelayMs,
   lookingAgain,
+  reopened,
   windowEnd,
   withoutWaiting,
   withWaba,
@@ -811,10 +812,9 @@ export function recordLateAnswer(
     // A later share, flagged or after a revocation of nothing: re-opening would take it along (H7c).
     const sharedSince = business.recordIntent !== undefined || Object.values(business.wabas).some(isHeld);
     if (settled && !sharedSince) {
-      const { doneAt: _over, incompleteAnnounced: _said, ...rest } = revocation;
-      const reopened: Business = { ...next, revocation: { ...rest, state: "open", due } };
+      const open = reopened(next, revocation, due);
       const marked =
-        waba?.status === "revoked" ? withWaba(reopened, request.wabaId, { ...waba, status: "revoking" }) : reopened;
+        waba?.status === "revoked" ? withWaba(open, request.wabaId, { ...waba, status: "revoking" }) : open;
       return { ...changeTo(marked), events: [{ ...base, detailType: "Revocation Started", reason: "late_record" }] };
     }
   }

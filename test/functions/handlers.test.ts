@@ -196,6 +196,18 @@ describe("the share handler", () => {
     expect(again?.["eventId"]).toBe(announced?.["eventId"]);
   });
 
+  test("reads a further WABA once when the command names the business whose state it is decided by", async () => {
+    const { businessId, wabaIds } = await meta.customer(3);
+    const [first = "", named = "", unnamed = ""] = wabaIds;
+    await failuresOf(handlers.share, sqsRecord(shareCommand(first)));
+    await failuresOf(handlers.share, sqsRecord(shareCommand(named, { businessId })));
+    await failuresOf(handlers.share, sqsRecord(shareCommand(unnamed)));
+    expect((await wabaOf(businessId, named))?.status).toBe("shared");
+    expect(meta.calls("E3", named)).toHaveLength(1);
+    // Without the name, the reading that finds the owner is older than the state (I10).
+    expect(meta.calls("E3", unnamed)).toHaveLength(2);
+  });
+
   test("refuses a secret outside the stage's prefix without reading it", async () => {
     const { wabaId } = await meta.customer();
     const command = shareCommand(wabaId, { businessTokenSecret: "credit-lines/local/system-token" });

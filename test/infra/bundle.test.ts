@@ -39,6 +39,29 @@ describe("the bundle of the functions", () => {
     expect(places.filter((place) => code.includes(place))).toEqual(["AWS_SESSION_TOKEN"]);
   });
 
+  test("loads neither undici nor a client of AWS that an invocation may not need until it does", () => {
+    const load = `import("${pathToFileURL(join(outdir, "share/handler.mjs")).href}").catch((error) => {
+      console.log(error.message, process.moduleLoadList.filter((name) => name.includes("undici")).length);
+    })`;
+    const said = execFileSync(process.execPath, ["-e", load], { env: {}, encoding: "utf8" });
+    // All modules are there when the handler finds its environment empty.
+    expect(said).toMatch(/^Environment variables missing.* 0\n$/);
+    const files = contentOf(outdir);
+    function reachedFrom(file: string, seen = new Set<string>()): Set<string> {
+      if (seen.has(file)) return seen;
+      seen.add(file);
+      for (const [, name] of (files[file] ?? "").matchAll(
+        /(?:from|import)"(?:\.\.\/chunks\/|\.\/)([A-Z0-9]+\.mjs)"/g,
+      )) {
+        reachedFrom(`chunks/${name}`, seen);
+      }
+      return seen;
+    }
+    const code = [...reachedFrom("share/handler.mjs")].map((file) => files[file]).join("\n");
+    const clients = ["AmazonSQS", "AWSEvents", "AWSLambda", "DynamoDB_20120810"];
+    expect(clients.filter((client) => code.includes(client))).toEqual(["DynamoDB_20120810"]);
+  });
+
   test("starts each function with exactly the environment that the stack gives it", () => {
     const app = inProcessApp(temporaryFolder());
     const template = Template.fromStack(addStage(app, local, outdir));

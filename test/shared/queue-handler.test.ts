@@ -32,8 +32,12 @@ beforeAll(async () => {
   urls = { own: stack.output("ShareQueueUrl"), deadLetters: stack.output("ShareDeadLetterQueueUrl") };
   deps = {
     store: createStateStore({ client, tableName: stack.output("StateTableName"), newId: randomUUID }),
-    queues: createQueues(new SQSClient(stack.client), { own: urls.own, ownDeadLetters: urls.deadLetters, wake: {} }),
-    events: createEventBus(new EventBridgeClient(stack.client), stack.output("EventBusName")),
+    queues: createQueues(() => new SQSClient(stack.client), {
+      own: urls.own,
+      ownDeadLetters: urls.deadLetters,
+      wake: {},
+    }),
+    events: createEventBus(() => new EventBridgeClient(stack.client), stack.output("EventBusName")),
     log: createLogger("test"),
     now: Date.now,
     clockSkewMs: 2000,
@@ -256,7 +260,7 @@ describe("a command id that comes again", () => {
   test("is given back to its queue when its event cannot be sent", async () => {
     const command = shareCommand("120000000000001");
     await handlerOf((_turn, request) => deps.store.conclude(conclusionOf(request), Date.now())).serve(command);
-    const events = createEventBus(new EventBridgeClient(stack.client), "no-such-bus");
+    const events = createEventBus(() => new EventBridgeClient(stack.client), "no-such-bus");
     const flow = { type: "share", onCommand: async () => {}, onContinuation: async () => {} } as const;
     const record = sqsRecord(command);
     expect(await failuresOf(queueHandler({ ...deps, events }, flow), record)).toEqual([record.messageId]);

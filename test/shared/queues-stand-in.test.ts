@@ -39,7 +39,7 @@ describeQueues("of SQS's stand-in", async (): Promise<QueuesUnderTest> => {
   }
 
   return {
-    queues: createQueues(client, { own: urls.share, ownDeadLetters: deadLettersUrl, wake: urls }),
+    queues: createQueues(() => client, { own: urls.share, ownDeadLetters: deadLettersUrl, wake: urls }),
     async send(body) {
       await client.send(new SendMessageCommand({ QueueUrl: urls.share, MessageBody: body }));
     },

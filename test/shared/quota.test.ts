@@ -156,7 +156,7 @@ describe("while the hour's calls are nearly used", () => {
       {
         store,
         queues: { ...queues, deadLetter: async () => {}, wake: async () => {} },
-        events: createEventBus(new EventBridgeClient(stack.client), stack.output("EventBusName")),
+        events: createEventBus(() => new EventBridgeClient(stack.client), stack.output("EventBusName")),
         log: createLogger("test"),
         now: Date.now,
         clockSkewMs: 2000,

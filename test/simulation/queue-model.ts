@@ -58,7 +58,8 @@ export function createQueueModel(
     // No order is promised: most come at once, some overtake others by minutes.
     // In a history of weeks, what still waits for a person is slow to come: each of its turns would be like the one before.
     const lateMs = now() > history.quietAt + slowAfterMs && work !== "revoke" && count > 1 ? 3_600_000 : 0;
-    const jitterMs = lateMs + (random.chance(0.1) ? random.span(1000, 120_000) : random.whole(1, 400));
+    const jitterMs =
+      lateMs + (random.chance(0.1) && history.faultRate > 0 ? random.span(1000, 120_000) : random.whole(1, 400));
     show(message, now() + delayed + jitterMs);
     // Delivered twice, though nothing went wrong.
     if (now() < history.quietAt && random.chance((count === 1 ? 0.08 : 0.002) * history.faultRate)) {

@@ -2,6 +2,7 @@ import { createHmac } from "node:crypto";
 import type { Allocation, LedgerCall, MetaModel, Reader } from "./meta-model.ts";
 import {
   attachWaba,
+  allocationsOf,
   attachmentsOf,
   deleteAllocation,
   foreignFundingId,
@@ -264,7 +265,7 @@ function listAllocations(call: Call): JsonObject {
   function render(allocation: Allocation): JsonObject {
     return pick(call, allocationFields(call, allocation, "e8"), ["id", "receiving_business"], allocation.id);
   }
-  const all = [...model.allocations.values()];
+  const all = businessId === undefined ? [...model.allocations.values()] : allocationsOf(model, businessId);
   const [only, ...others] = all.filter(isListed);
   const isBare = listShape === "bare-object" && businessId !== undefined && others.length === 0;
   return isBare && only !== undefined ? render(only) : page(call, all, isListed, render);
@@ -387,7 +388,7 @@ function requireShareable(call: Call): { line: Line; waba: Waba; attachedTo: All
 function freeAllocation({ model, now }: Call, line: Line, waba: Waba): Allocation | undefined {
   const live = liveAllocations(model, line.id, waba.ownerBusinessId, now);
   if (model.variants.credentialPer !== "waba") return live.at(0);
-  return live.find(({ id }) => !model.attachments.some((attachment) => attachment.allocationId === id));
+  return live.find(({ id }) => !model.byAllocation.has(id));
 }
 
 function refuseRepetition({ model }: Call): void {
@@ -533,7 +534,7 @@ function requireListFields({ model, fields }: Call, plain: string[]): void {
 /** A cursor names the last item shown by its place among `all`, so that items which leave in between shift nothing. */
 function page<T extends { id: string }>(
   call: Call,
-  all: T[],
+  all: readonly T[],
   isListed: (item: T) => boolean,
   render: (item: T) => JsonObject,
 ): JsonObject {

@@ -19,6 +19,11 @@ export type MetaModel = {
   wabas: Map<string, Waba>;
   allocations: Map<string, Allocation>;
   attachments: Attachment[];
+  /** The same by what they are asked for, oldest first: a benchmark knows tens of thousands of customers. */
+  byBusiness: Map<string, Allocation[]>;
+  byWaba: Map<string, Attachment[]>;
+  byAllocation: Map<string, Attachment[]>;
+  credentialIds: Set<string>;
   changes: Change[];
   calls: LedgerCall[];
   idsIssued: number;
@@ -109,6 +114,10 @@ export function createMetaModel(world: World, variants: Variants, now: number): 
     wabas: new Map(),
     allocations: new Map(),
     attachments: [],
+    byBusiness: new Map(),
+    byWaba: new Map(),
+    byAllocation: new Map(),
+    credentialIds: new Set(),
     changes: [],
     calls: [],
     idsIssued: 0,
@@ -157,10 +166,14 @@ export function exportWorld(model: MetaModel): World {
 
 /** Live records of a business on a line, oldest first. */
 export function liveAllocations(model: MetaModel, lineId: string, businessId: string, now: number): Allocation[] {
-  return [...model.allocations.values()].filter(
-    (allocation) =>
-      allocation.lineId === lineId && allocation.receivingBusinessId === businessId && isLive(allocation, "truth", now),
+  return allocationsOf(model, businessId).filter(
+    (allocation) => allocation.lineId === lineId && isLive(allocation, "truth", now),
   );
+}
+
+/** Every record a business ever had, oldest first. */
+export function allocationsOf(model: MetaModel, businessId: string): readonly Allocation[] {
+  return model.byBusiness.get(businessId) ?? [];
 }
 
 export function isLive(allocation: Allocation, reader: Reader, now: number): boolean {
@@ -173,19 +186,9 @@ export function isKnown(allocation: Allocation, reader: Reader, now: number): bo
 }
 
 /** Every attachment the WABA ever had, oldest first. */
-export function attachmentsOf({ attachments }: MetaModel, wabaId: string): Attachment[] {
-  // Attachments are only ever added: what was indexed stays so, and a list of all WABAs stays quick.
-  const index = attachmentIndexes.get(attachments) ?? { indexed: 0, byWaba: new Map<string, Attachment[]>() };
-  attachmentIndexes.set(attachments, index);
-  for (; index.indexed < attachments.length; index.indexed += 1) {
-    const attachment = attachments[index.indexed];
-    if (attachment === undefined) continue;
-    index.byWaba.set(attachment.wabaId, [...(index.byWaba.get(attachment.wabaId) ?? []), attachment]);
-  }
-  return index.byWaba.get(wabaId) ?? [];
+export function attachmentsOf(model: MetaModel, wabaId: string): readonly Attachment[] {
+  return model.byWaba.get(wabaId) ?? [];
 }
-
-const attachmentIndexes = new WeakMap<Attachment[], { indexed: number; byWaba: Map<string, Attachment[]> }>();
 
 function isOpen(span: Span, reader: Reader, now: number): boolean {
   return span.from[reader] <= now && (span.to === undefined || now < span.to[reader]);
@@ -228,13 +231,16 @@ export function attachWaba(model: MetaModel, allocation: Allocation, waba: Waba,
   const from = moment(cause.now, model.variants, "Share");
   // A partner switch is accepted now and pays from the next month.
   if (foreignId !== undefined && waba.partnerSwitch) from.e7 = Math.max(from.e7, nextMonthStart(cause.now));
-  model.attachments.push({
+  const attachment: Attachment = {
     wabaId: waba.id,
     allocationId: allocation.id,
     credentialId: credentialFor(model, allocation, waba.id),
     from,
     ...(foreignId !== undefined && { replacesFundingId: foreignId }),
-  });
+  };
+  model.attachments.push(attachment);
+  append(model.byWaba, waba.id, attachment);
+  append(model.byAllocation, allocation.id, attachment);
   note(model, "waba_attached", { ...subjectOf(allocation), wabaId: waba.id }, cause);
 }
 
@@ -296,7 +302,10 @@ function upsertAllocation(model: MetaModel, wanted: WorldAllocation, cause: Caus
   const { id, lineId, receivingBusinessId: businessId, receivingCredentialId: credentialId } = wanted;
   const known = model.allocations.get(id);
   const allocation = known ?? createAllocation(model, { id, lineId, businessId, credentialId }, cause);
-  if (credentialId !== undefined) allocation.receivingCredentialId = credentialId;
+  if (credentialId !== undefined) {
+    allocation.receivingCredentialId = credentialId;
+    model.credentialIds.add(credentialId);
+  }
   if (wanted.status === "deleted") {
     deleteAllocation(model, allocation, cause);
     return;
@@ -329,6 +338,8 @@ function createAllocation(
   const spans = [{ from: moment(cause.now, model.variants, "Share") }];
   const allocation = { id, lineId, receivingBusinessId: businessId, receivingCredentialId: credentialId, spans };
   model.allocations.set(id, allocation);
+  append(model.byBusiness, businessId, allocation);
+  model.credentialIds.add(credentialId);
   note(model, "allocation_created", subjectOf(allocation), cause);
   return allocation;
 }
@@ -349,7 +360,7 @@ function detachWhere(model: MetaModel, isMeant: (attachment: Attachment) => bool
 }
 
 function credentialFor(model: MetaModel, allocation: Allocation, wabaId: string): string {
-  const earlier = model.attachments.filter((attachment) => attachment.allocationId === allocation.id);
+  const earlier = model.byAllocation.get(allocation.id) ?? [];
   const own = earlier.find((attachment) => attachment.wabaId === wabaId);
   if (own !== undefined) return own.credentialId;
   const isFirst = earlier.length === 0;
@@ -380,12 +391,18 @@ function businessIdsOf(world: World): string[] {
   ];
 }
 
+function append<T>(lists: Map<string, T[]>, key: string, one: T): void {
+  const list = lists.get(key);
+  if (list === undefined) lists.set(key, [one]);
+  else list.push(one);
+}
+
 function isTaken(model: MetaModel, id: string): boolean {
   return (
     model.businesses.has(id) ||
     model.lines.has(id) ||
     model.wabas.has(id) ||
     model.allocations.has(id) ||
-    [...model.allocations.values()].some((allocation) => allocation.receivingCredentialId === id)
+    model.credentialIds.has(id)
   );
 }

@@ -1,0 +1,176 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { row, summarize, tableOf, unexplained } from "./rows.ts";
+import { runBench, type Suite } from "./run-bench.ts";
+import { indexUnits, itemBytes, readUnits, writeUnits } from "./units.ts";
+
+let root: string;
+let out: string;
+let notes: string;
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), "bench-"));
+  out = "";
+  notes = "";
+});
+afterEach(() => rmSync(root, { recursive: true }));
+
+function suiteOf(name: string, measure: Suite["run"]): Suite {
+  return { name, about: `About ${name}`, run: measure };
+}
+
+const light = suiteOf("light", async ({ add, plot }) => {
+  add(row("light.calls", 3, "calls", { target: { atMost: 3 } }), row("light.size", 12.3456, "KB", { baseline: 20 }));
+  plot({
+    name: "light-size",
+    title: "Size & more",
+    x: { label: "n", isLog: true },
+    y: { label: "KB" },
+    series: [
+      {
+        name: "a",
+        points: [
+          [100, 1],
+          [1000, 2],
+        ],
+      },
+    ],
+  });
+});
+const heavy = suiteOf("heavy", async ({ add }) => add(row("heavy.calls", 1, "calls")));
+
+function run(args: string[], suites: Suite[] = [light, heavy]): Promise<number> {
+  return runBench(args, suites, { root, out: (text) => (out += text), note: (text) => (notes += text) });
+}
+
+function rowsPrinted(): unknown[] {
+  const lines = out.split("\n").filter((line) => line !== "");
+  return lines.map((line): unknown => JSON.parse(line));
+}
+
+describe("the run", () => {
+  test("prints one object a row with --json, and nothing else on the standard output", async () => {
+    expect(await run(["--json"])).toBe(0);
+    expect(rowsPrinted()).toEqual([
+      { name: "light.calls", value: 3, unit: "calls", target: "≤ 3", held: true },
+      { name: "light.size", value: 12.35, unit: "KB", baseline: 20 },
+      { name: "heavy.calls", value: 1, unit: "calls" },
+    ]);
+  });
+
+  test("runs only the suites whose rows can begin with the prefix, and prints only such rows", async () => {
+    expect(
+      await run(["--json", "--only", "light.c"], [light, suiteOf("heavy", () => Promise.reject(new Error()))]),
+    ).toBe(0);
+    expect(rowsPrinted()).toMatchObject([{ name: "light.calls" }]);
+  });
+
+  test("writes the report and its plots, but nothing of a suite that was run in part", async () => {
+    await run(["--only", "light.c"]);
+    expect(readdirSync(root)).toEqual([]);
+    await run([]);
+    const report = readFileSync(join(root, "BENCHMARKS.md"), "utf8");
+    for (const text of ["npm run bench", "## light", "heavy.calls", "light-size.svg"]) {
+      expect(report).toContain(text);
+    }
+    expect(readFileSync(join(root, "test/bench/plots/light-size.svg"), "utf8")).toMatch(
+      /^<svg .*Size &amp; more.*<\/svg>\n$/s,
+    );
+  });
+
+  test("leaves the parts of the report as they were whose suites are not run", async () => {
+    await run([]);
+    const other = suiteOf("heavy", async ({ add }) => add(row("heavy.calls", 77, "calls")));
+    await run(["--only", "heavy"], [light, other]);
+    const report = readFileSync(join(root, "BENCHMARKS.md"), "utf8");
+    expect(report.match(/^# .*|^## .*|\| (?:light|heavy)\.calls +\| \d+/gm)).toEqual([
+      "# Benchmarks",
+      "## light",
+      "| light.calls | 3",
+      "## heavy",
+      "| heavy.calls | 77",
+    ]);
+  });
+
+  test("goes on after a suite that fails, and ends with an error that names it", async () => {
+    const broken = suiteOf("broken", () => Promise.reject(new Error("no such stack")));
+    expect(await run(["--json"], [broken, heavy])).toBe(1);
+    expect(rowsPrinted()).toMatchObject([
+      { name: "broken.failed", held: false, reason: "no such stack" },
+      { name: "heavy.calls" },
+    ]);
+  });
+
+  test("ends well with a missed target that has its reason, and with an error when nobody has given one", async () => {
+    const known = suiteOf("known", async ({ add }) => {
+      add(row("known.calls", 5, "calls", { target: { atMost: 4 }, ifMissed: "one read too many" }));
+    });
+    const unknown = suiteOf("unknown", async ({ add }) =>
+      add(row("unknown.share", 80, "%", { target: { atLeast: 95 } })),
+    );
+    expect(await run(["--json"], [known])).toBe(0);
+    expect(await run(["--json"], [unknown])).toBe(1);
+    expect(rowsPrinted()).toMatchObject([
+      { name: "known.calls", held: false, reason: "one read too many" },
+      { name: "unknown.share", held: false, reason: unexplained },
+    ]);
+  });
+
+  test.each([["--nonsense"], ["--only", "nothing"]])("refuses %s with the help and exit code 2", async (...args) => {
+    expect(await run(args)).toBe(2);
+    expect(out).toBe("");
+    expect(notes).toContain("--only PREFIX");
+  });
+
+  test("tells with --help what can be measured, and measures nothing", async () => {
+    expect(await run(["--help"], [suiteOf("light", () => Promise.reject(new Error()))])).toBe(0);
+    expect(out).toContain("About light");
+  });
+});
+
+describe("a row", () => {
+  test("does not hold its target when nothing could be measured", () => {
+    expect(row("a", Number.NaN, "ms", { target: { atMost: 1 } }).held).toBe(false);
+    expect(row("a", Number.NaN, "ms", { target: { atLeast: 1 } }).held).toBe(false);
+  });
+
+  test("shows its reason under the table", () => {
+    const table = tableOf([row("a.b", 2, "×", { target: { atMost: 1 }, spread: [1, 3], ifMissed: "why" })]);
+    expect(table).toMatch(/\| a\.b +\| 2 +\| × +\| +\| 1 – 3 +\| ≤ 1 +\| NO +\|/);
+    expect(table).toMatch(/- `a\.b`: why$/);
+  });
+
+  test("is a median with its quartiles", () => {
+    expect(summarize([5, 1, 4, 2, 3])).toEqual({ median: 3, spread: [2, 4] });
+  });
+});
+
+describe("DynamoDB's units", () => {
+  test("count an item's names and values as its guide says", () => {
+    expect(itemBytes({ pk: { S: "é" }, n: { N: "-1200.5" }, b: { BOOL: true } })).toBe(2 + 2 + (1 + 4) + (1 + 1));
+    expect(itemBytes({ m: { M: { a: { S: "xy" } } }, l: { L: [{ N: "7" }] } })).toBe(
+      1 + 3 + (1 + 2 + 1) + 1 + 3 + (2 + 1),
+    );
+  });
+
+  test("bill the larger image by the KB, and a strong read by 4 KB", () => {
+    const small = { pk: { S: "x".repeat(1000) } };
+    const large = { pk: { S: "x".repeat(4095) } };
+    expect(writeUnits(undefined, small)).toBe(1);
+    expect(writeUnits(large, small)).toBe(5);
+    expect(readUnits(undefined)).toBe(1);
+    expect(readUnits(large)).toBe(2);
+  });
+
+  test("bill an index entry that comes, goes, or moves, and none that stays", () => {
+    const keys = ["shard", "at"];
+    const due = { shard: { S: "a" }, at: { N: "1" } };
+    const later = { shard: { S: "a" }, at: { N: "2" } };
+    expect(indexUnits(undefined, due, keys)).toBe(1);
+    expect(indexUnits(due, { shard: { S: "a" } }, keys)).toBe(1);
+    expect(indexUnits(due, later, keys)).toBe(2);
+    expect(indexUnits(due, { ...due, other: { S: "x" } }, keys)).toBe(0);
+  });
+});

@@ -1,0 +1,18 @@
+import { join } from "node:path";
+import { costSuite } from "./cost.ts";
+import { growthSuite } from "./growth.ts";
+import { limitSuite } from "./limit.ts";
+import { loadSuite } from "./load.ts";
+import { runBench } from "./run-bench.ts";
+import { commandSuite } from "./command.ts";
+import { startSuite } from "./start.ts";
+
+process.exitCode = await runBench(
+  process.argv.slice(2),
+  [startSuite, commandSuite, limitSuite, growthSuite, costSuite, loadSuite],
+  {
+    root: join(import.meta.dirname, "../.."),
+    out: (text) => process.stdout.write(text),
+    note: (text) => process.stderr.write(text),
+  },
+);

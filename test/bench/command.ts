@@ -1,0 +1,199 @@
+import { isWabaCall } from "../../infra/local/meta/meta-graph.ts";
+import { shareCommand } from "../support/commands.ts";
+import { sqsRecord } from "../support/quiet-stack.ts";
+import { customersOf, type Spent, startPartner } from "./partner.ts";
+import { startQuietPartner } from "./quiet-partner.ts";
+import { ratios, row, summarize } from "./rows.ts";
+import type { Bench, Suite } from "./run-bench.ts";
+import { deploy } from "./stage.ts";
+import { warmUp } from "./warm-function.ts";
+
+const repeats = 3;
+const cpuRounds = 15;
+const sharesOfRound = 8;
+
+type Limit = { calls?: number; bucket?: number; units?: number; whyCalls?: string; whyUnits?: string };
+
+/** What is counted, and where it should end. */
+const limits: Record<string, Limit> = {
+  "new-customer": {
+    calls: 5,
+    bucket: 3,
+    units: 12,
+    whyUnits:
+      "a transaction counts twice, the item is above 1 KB while it holds the share's event, and each due time moves an entry " +
+      "of the index. Storing the command once (it stands on the WABA and on its due time) and keeping the due time of the " +
+      "intent for the verification would make it 12",
+  },
+  "second-waba": {
+    calls: 4,
+    bucket: 2,
+    units: 12,
+    whyCalls:
+      "the reading that finds the owner is older than the state of the business, so a decision may not rest on it (I10). A " +
+      "command that names its businessId makes it 4: then the state is loaded first",
+    whyUnits: "as for a new customer; and DynamoDB bills the whole item, which holds all WABAs of the business",
+  },
+  "third-waba-with-claim": { calls: 4, bucket: 2 },
+  "new-customer-with-grant": { calls: 6, bucket: 4 },
+  verify: {},
+  repeated: {},
+  revoke: {},
+};
+
+/** Calls and units are counted, not timed: what differs from run to run is the size of an item by a few bytes. */
+export const commandSuite: Suite = {
+  name: "command",
+  about: "What one command costs, from its message until all is quiet, counted by the local stack",
+  run: measureCommands,
+};
+
+async function measureCommands(bench: Bench): Promise<void> {
+  if (bench.wants("command.cpu")) await timeCommands(bench);
+  if (Object.keys(limits).some((name) => bench.wants(`command.${name}`))) await countCommands(bench);
+}
+
+/** Warm functions, each in a process of its own, serve shares of new customers in turns. */
+async function timeCommands({ add, progress }: Bench): Promise<void> {
+  const partner = await startQuietPartner();
+  const { functions, baselines } = await deploy({ endpoint: partner.stack.endpoint, graphUrl: partner.meta.url });
+  const own = functions.find(({ name }) => name === "share");
+  if (own === undefined) throw new Error("The stack has no function share");
+  const all = [own, baselines["middy-powertools"]];
+  const warm = await Promise.all(all.map(warmUp));
+  const times = all.map((): number[] => []);
+  try {
+    for (let round = 0; round <= cpuRounds; round += 1) {
+      for (const [index, one] of warm.entries()) {
+        let cpuMs = 0;
+        for (let message = 0; message < sharesOfRound; message += 1) {
+          const { wabaId } = await partner.meta.customer();
+          cpuMs += (await one.serve({ Records: [sqsRecord(shareCommand(wabaId))] })).cpuMs;
+        }
+        if (round > 0) times[index]?.push(cpuMs / sharesOfRound);
+      }
+    }
+  } finally {
+    for (const one of warm) one.close();
+    await partner.close();
+  }
+  progress(`command: ${cpuRounds * sharesOfRound} shares timed`);
+  const [shares = [], usual = []] = times;
+  const { median, spread } = summarize(shares);
+  const ratio = summarize(ratios(shares, usual));
+  add(
+    row("command.cpu.share", median, "ms", { spread, baseline: summarize(usual).median }),
+    row("command.cpu.share.ratio", ratio.median, "×", {
+      spread: ratio.spread,
+      target: { atMost: 0.6 },
+      ifMissed:
+        "each call to AWS costs about 1 ms of CPU (serializing, signing, HTTP), and a share that keeps its promise makes nine where " +
+        "the baseline, which would share twice after a lost answer, makes five. Reading limits, command and pointer by one " +
+        "BatchGetItem would save three; 0.6 of the baseline would be fewer calls than it has",
+    }),
+  );
+}
+
+async function countCommands({ add, progress }: Bench): Promise<void> {
+  const spent = await spendOnCommands(progress);
+  for (const [name, runs] of Object.entries(spent)) {
+    const { calls: callsMax, bucket, units: unitsMax, whyCalls, whyUnits } = limits[name] ?? {};
+    function median(of: (one: Spent) => number): number {
+      return summarize(runs.map(of)).median;
+    }
+    progress(`command: ${name} asks Meta ${runs[0]?.calls.map((call) => call.name).join(", ")}`);
+    const units = median((one) => one.writeUnits + one.indexUnits + one.auditUnits);
+    add(
+      row(
+        `command.${name}.graph-calls`,
+        median(({ calls }) => calls.length),
+        "calls",
+        atMost(callsMax, whyCalls),
+      ),
+      row(`command.${name}.graph-calls-of-5000`, median(inBucket), "calls", atMost(bucket)),
+      row(
+        `command.${name}.table-writes`,
+        median((one) => one.writes),
+        "items",
+      ),
+      row(`command.${name}.write-units`, units, "WRU", atMost(unitsMax, whyUnits)),
+      row(
+        `command.${name}.write-units.state`,
+        median((one) => one.writeUnits),
+        "WRU",
+      ),
+      row(
+        `command.${name}.write-units.index`,
+        median((one) => one.indexUnits),
+        "WRU",
+      ),
+      row(
+        `command.${name}.write-units.audit`,
+        median((one) => one.auditUnits),
+        "WRU",
+      ),
+      row(
+        `command.${name}.read-units`,
+        median((one) => one.readUnits),
+        "RRU",
+      ),
+      row(
+        `command.${name}.item-bytes`,
+        median((one) => one.itemBytes),
+        "bytes",
+      ),
+    );
+  }
+}
+
+function atMost(limit: number | undefined, ifMissed?: string) {
+  if (limit === undefined) return {};
+  return { target: { atMost: limit }, ...(ifMissed === undefined ? {} : { ifMissed }) };
+}
+
+/** Calls of the bucket that is the app's for all WABAs together. */
+function inBucket({ calls }: Spent): number {
+  return calls.filter(({ name }) => !isWabaCall(name)).length;
+}
+
+async function spendOnCommands(progress: (text: string) => void): Promise<Record<string, Spent[]>> {
+  const spent: Record<string, Spent[]> = {};
+  function note(name: string, one: Spent): void {
+    (spent[name] ??= []).push(one);
+  }
+  // The first customer warms the processes up; their secrets are read by then.
+  const customers = customersOf(repeats + 1, 3);
+  const partner = await startPartner(customers);
+  try {
+    for (const [index, { businessId, wabaIds }] of customers.entries()) {
+      progress(`command: customer ${index} of ${repeats}`);
+      const [wabaId, secondId, thirdId] = wabaIds;
+      const costs = {
+        "new-customer": await partner.send("share", { wabaId, currency: "EUR" }, "Share Verified"),
+        "second-waba": await partner.send("share", { wabaId: secondId, currency: "EUR" }, "Share Verified"),
+        "third-waba-with-claim": await partner.send(
+          "share",
+          { wabaId: thirdId, currency: "EUR", businessId },
+          "Share Verified",
+        ),
+        verify: await partner.send("verify", { wabaId }, "Share Verified"),
+        repeated: await partner.send("share", { wabaId, currency: "EUR" }, "Share Verified"),
+        revoke: await partner.send("revoke", { businessId, reason: "operator" }, "Credit Line Revoked"),
+      };
+      if (index > 0) for (const [name, one] of Object.entries(costs)) note(name, one);
+    }
+  } finally {
+    await partner.close();
+  }
+  const withGrant = await startPartner(customers, { systemUserId: "300000000000009" });
+  try {
+    for (const [index, { wabaIds }] of customers.slice(0, 2).entries()) {
+      const [wabaId] = wabaIds;
+      const granted = await withGrant.send("share", { wabaId, currency: "EUR" }, "Share Verified");
+      if (index > 0) note("new-customer-with-grant", granted);
+    }
+  } finally {
+    await withGrant.close();
+  }
+  return spent;
+}

@@ -1,0 +1,156 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, cpus, loadavg, totalmem } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { type Chart, svgOf } from "./plot.ts";
+import { type Row, tableOf, unexplained, unmeasured } from "./rows.ts";
+
+/** One family of rows: all their names begin with its own and a dot. */
+export type Suite = {
+  name: string;
+  /** One line for `--help` and the report. */
+  about: string;
+  run: (bench: Bench) => Promise<void>;
+};
+
+export type Bench = {
+  /** Takes a row as soon as it is known. */
+  add: (...rows: Row[]) => void;
+  plot: (chart: Chart) => void;
+  /** Tells a person who waits what goes on. */
+  progress: (text: string) => void;
+  /** What somebody asked for: a suite may leave out what is not it. */
+  wants: (prefix: string) => boolean;
+};
+
+/** Where the report goes, and the standard outputs. */
+export type Surroundings = { root: string; out: (text: string) => void; note: (text: string) => void };
+
+const plotFolder = "test/bench/plots";
+
+/**
+ * Runs the suites as the arguments say. A suite that fails costs its own rows only.
+ * @returns the exit code: 0 when all was measured and each missed target has its reason, 1 when not, 2 on wrong usage.
+ */
+export async function runBench(
+  args: readonly string[],
+  suites: readonly Suite[],
+  { root, out, note }: Surroundings,
+): Promise<number> {
+  const options = optionsOf(args);
+  const chosen = suites.filter(({ name }) => overlaps(options?.only ?? "", `${name}.`));
+  if (options === undefined || chosen.length === 0) {
+    note(`There are no such options or rows: ${args.join(" ")}\n\n${helpOf(suites)}\n`);
+    return 2;
+  }
+  const { only, json, help } = options;
+  if (help) {
+    out(`${helpOf(suites)}\n`);
+    return 0;
+  }
+  const rows: Row[] = [];
+  const startedAt = Date.now();
+  function progress(text: string): void {
+    note(`${((Date.now() - startedAt) / 1000).toFixed(0).padStart(4)} s  ${text}\n`);
+  }
+  function add(...some: Row[]): void {
+    for (const row of some) {
+      if (!row.name.startsWith(only)) continue;
+      rows.push(row);
+      if (json) out(`${JSON.stringify(row)}\n`);
+    }
+  }
+  for (const suite of chosen) {
+    const { name, about, run } = suite;
+    const charts: Chart[] = [];
+    progress(`${name}: ${about}`);
+    try {
+      await run({ add, progress, plot: (chart) => charts.push(chart), wants: (prefix) => overlaps(only, prefix) });
+    } catch (error) {
+      note(`${error instanceof Error ? error.stack : String(error)}\n`);
+      add(unmeasured(`${name}.failed`, "", error instanceof Error ? error.message : String(error)));
+    }
+    const own = rows.filter((row) => row.name.startsWith(`${name}.`));
+    if (`${name}.`.startsWith(only)) writeSection(root, suites, suite, own, charts);
+  }
+  if (!json) out(`${tableOf(rows)}\n`);
+  const broken = rows.filter(({ reason, value }) => reason === unexplained || Number.isNaN(value));
+  for (const { name, reason } of broken) note(`${name}: ${reason}\n`);
+  return broken.length === 0 ? 0 : 1;
+}
+
+/** Whether one begins with the other: the rows may be asked for by less or by more than the prefix. */
+function overlaps(one: string, other: string): boolean {
+  return one.startsWith(other) || other.startsWith(one);
+}
+
+function optionsOf(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        only: { type: "string", default: "" },
+        json: { type: "boolean", default: false },
+        help: { type: "boolean", default: false },
+      },
+    }).values;
+  } catch {
+    return undefined;
+  }
+}
+
+function helpOf(suites: readonly Suite[]): string {
+  return `Measures how near we come to Meta's quota, Lambda's cold start and the bill, beside what one would build otherwise.
+
+npm run bench                     everything; writes BENCHMARKS.md and its plots, a family of rows at a time
+npm run bench -- --only PREFIX    the rows whose names begin so; only families that are run whole are written
+npm run bench -- --json           one JSON object a row: name, value, unit, baseline?, spread?, target?, held?, reason?
+
+${suites.map(({ name, about }) => `  ${`${name}.*`.padEnd(12)} ${about}`).join("\n")}
+
+Ends with 0 when all was measured and each target that is missed has its reason, with 1 when not, with 2 on wrong usage.`;
+}
+
+/** Puts one suite's part into the report; the others stay as they were when they were last run. */
+function writeSection(
+  root: string,
+  suites: readonly Suite[],
+  { name, about }: Suite,
+  rows: readonly Row[],
+  charts: readonly Chart[],
+): void {
+  const folder = join(root, plotFolder);
+  mkdirSync(folder, { recursive: true });
+  for (const file of readdirSync(folder)) if (file.startsWith(`${name}-`)) rmSync(join(folder, file));
+  for (const chart of charts) writeFileSync(join(folder, `${chart.name}.svg`), svgOf(chart));
+
+  const [cpu] = cpus();
+  const machine = `${availableParallelism()} × ${cpu?.model ?? "unknown"}, ${Math.round(totalmem() / 1024 ** 3)} GB, ${process.platform} ${process.arch}`;
+  const busy = loadavg()[0]?.toFixed(1);
+  const section = [
+    `## ${name}`,
+    `${about}.`,
+    `\`npm run bench -- --only ${name}\`, ${new Date().toISOString().slice(0, 10)}, Node ${process.version}, ${machine}, load ${busy}`,
+    tableOf(rows),
+    ...charts.map((chart) => `![${chart.title}](${plotFolder}/${chart.name}.svg)`),
+  ].join("\n\n");
+
+  const file = join(root, "BENCHMARKS.md");
+  const known = existsSync(file)
+    ? readFileSync(file, "utf8")
+        .split(/^(?=## )/m)
+        .slice(1)
+    : [];
+  const sections = suites.map((suite) =>
+    suite.name === name ? section : known.find((text) => text.startsWith(`## ${suite.name}\n`))?.trim(),
+  );
+  const parts = [preamble, ...sections.filter((text) => text !== undefined)];
+  writeFileSync(file, `${parts.join("\n\n")}\n`);
+}
+
+const preamble = `# Benchmarks
+
+Written by \`npm run bench\`, each part when it was last run. \`spread\` is the 25th and 75th percentile of interleaved runs, \`value\`
+their median. Ratios are made within a round, so that what slows the whole machine down falls out of them. Baseline (a) is
+middy with Powertools batch, parser, idempotency and logger, and \`fetch\`, bundled as CDK's \`NodejsFunction\` does by default; (b)
+is the same with Meta's own SDK; (c) is an empty handler. What a row means stands beside the code that makes it, in \`test/bench\`.`;
