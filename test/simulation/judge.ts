@@ -320,7 +320,8 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         ({ n, time }) =>
           calls.get(n)?.name === "E9" && calls.get(n)?.subject === recordId && time >= (begun?.time ?? 0),
       )?.time;
-      if (deletedAt === undefined) return broken("I2a", `done without a DELETE of ${recordId}`);
+      // A life that no list shows (A4) is not known to anybody.
+      if (deletedAt === undefined) return breachable("I2a", `done without a DELETE of ${recordId}`);
       const isConfirmed = ledger.some(
         (call) =>
           call.name === "E6" && call.path === `/${recordId}` && call.time >= deletedAt && call.status !== undefined,
