@@ -23,7 +23,7 @@ export const fateSchema = z.object({
 export type Fate = z.output<typeof fateSchema>;
 
 export type FollowDeps = {
-  store: Pick<StateStore, "loadCommand" | "loadBusiness">;
+  store: Pick<StateStore, "loadCommand" | "loadPointer" | "loadBusiness">;
   sqs: SQSClient;
   /** Of the command queues that were replayed into. */
   urls: readonly string[];
@@ -80,7 +80,9 @@ async function fateOf(messageId: string, replay: Replay, { store }: FollowDeps):
   if (commandId === undefined) return { ...about, fate: "unknown" };
   const record = await store.loadCommand(commandId);
   if (record?.outcome !== undefined) return { ...about, fate: record.outcome, reason: record.reason };
-  const owner = record?.businessId ?? businessId;
+  // The replay itself may have found the owner.
+  const pointer = wabaId === undefined ? undefined : await store.loadPointer(wabaId);
+  const owner = pointer?.businessId ?? record?.businessId ?? businessId;
   const business = owner === undefined ? undefined : await store.loadBusiness(owner);
   if (business !== undefined && isOnItem(business, commandId)) return { ...about, fate: "on-item" };
   // Between the two reads it may have left the item with its outcome.
