@@ -278,7 +278,7 @@ async function watch(
     sqs: stage.sqs,
     urls: [...types].map((type) => stage.queues[type].url),
     waitMs: waitSeconds * 1000,
-    onProgress: (settled, of) => watching.say(`${settled} of ${of} have ended or stand on their item`),
+    onProgress: (ended, of) => watching.say(`${ended} of ${of} have ended`),
     signal,
   });
   watching.done();

@@ -23,12 +23,12 @@ export const fateSchema = z.object({
 export type Fate = z.output<typeof fateSchema>;
 
 export type FollowDeps = {
-  store: Pick<StateStore, "loadCommand" | "loadBusiness">;
+  store: Pick<StateStore, "loadCommand" | "loadPointer" | "loadBusiness">;
   sqs: SQSClient;
   /** Of the command queues that were replayed into. */
   urls: readonly string[];
   waitMs: number;
-  onProgress: (settled: number, of: number) => void;
+  onProgress: (ended: number, of: number) => void;
   signal: AbortSignal;
 };
 
@@ -38,8 +38,8 @@ const restFactor = 8;
 const pauseMsMax = 30_000;
 
 /**
- * Waits until every replayed command has ended or stands on its item, until its queues are empty, or for `waitMs`; and tells
- * what became of each.
+ * Waits until every replayed command has ended, until its queues are empty (what is left then stands on its item, or is back
+ * among the dead letters), or for `waitMs`; and tells what became of each.
  */
 export async function followReplay(replay: Replay, deps: FollowDeps): Promise<Fate[]> {
   const { sqs, urls, waitMs, onProgress, signal } = deps;
@@ -48,15 +48,15 @@ export async function followReplay(replay: Replay, deps: FollowDeps): Promise<Fa
   for (;;) {
     const startedAt = performance.now();
     const idle = await areIdle(sqs, urls);
-    const open = [...replay.sent].filter((id) => !isSettled(fates.get(id)));
+    const open = [...replay.sent].filter((id) => !hasEnded(fates.get(id)));
     for (const batch of chunks(open, readsAtOnce)) {
       const found = await Promise.all(batch.map((messageId) => fateOf(messageId, replay, deps)));
       for (const fate of found) fates.set(fate.messageId, fate);
     }
-    const settled = [...fates.values()].filter(isSettled).length;
-    onProgress(settled, replay.sent.size);
+    const ended = [...fates.values()].filter(hasEnded).length;
+    onProgress(ended, replay.sent.size);
     // Looked at after the queues were seen empty: whatever was in them has left its mark.
-    if (settled === replay.sent.size || idle || Date.now() >= until || signal.aborted) return [...fates.values()];
+    if (ended === replay.sent.size || idle || Date.now() >= until || signal.aborted) return [...fates.values()];
     // A look at thousands must not take the table from the functions that work on them.
     const pauseMs = Math.min(Math.max(pollMs, restFactor * (performance.now() - startedAt)), pauseMsMax);
     await setTimeout(pauseMs, undefined, { signal }).catch(() => {
@@ -70,8 +70,9 @@ async function areIdle(sqs: SQSClient, urls: readonly string[]): Promise<boolean
   return depths.every((depth) => depth === 0);
 }
 
-function isSettled(fate: Fate | undefined): boolean {
-  return fate !== undefined && fate.fate !== "unknown" && fate.fate !== "blocked";
+/** What stands on its item may be at its POST this very moment: it is looked at again while its queue has messages. */
+function hasEnded(fate: Fate | undefined): boolean {
+  return fate !== undefined && ["done", "refused", "rejected"].includes(fate.fate);
 }
 
 async function fateOf(messageId: string, replay: Replay, { store }: FollowDeps): Promise<Fate> {
@@ -80,7 +81,9 @@ async function fateOf(messageId: string, replay: Replay, { store }: FollowDeps):
   if (commandId === undefined) return { ...about, fate: "unknown" };
   const record = await store.loadCommand(commandId);
   if (record?.outcome !== undefined) return { ...about, fate: record.outcome, reason: record.reason };
-  const owner = record?.businessId ?? businessId;
+  // The replay itself may have found the owner.
+  const pointer = wabaId === undefined ? undefined : await store.loadPointer(wabaId);
+  const owner = pointer?.businessId ?? record?.businessId ?? businessId;
   const business = owner === undefined ? undefined : await store.loadBusiness(owner);
   if (business !== undefined && isOnItem(business, commandId)) return { ...about, fate: "on-item" };
   // Between the two reads it may have left the item with its outcome.
