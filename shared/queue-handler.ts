@@ -75,7 +75,7 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     let held: Promise<Hold | undefined> | undefined;
     /** One look for all messages of the invocation; none when there is no command among them. */
     function hold(): Promise<Hold | undefined> {
-      held ??= quota.hold();
+      held ??= quota.hold(abort.signal);
       return held;
     }
     try {
@@ -101,14 +101,14 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
   });
 
   /** Answers whether the message may be deleted. */
-  async function serve(record: SQSRecord, turn: Turn, hold: Quota["hold"]): Promise<boolean> {
+  async function serve(record: SQSRecord, turn: Turn, hold: () => Promise<Hold | undefined>): Promise<boolean> {
     const graph = { calls: 0 };
     const acknowledged = await countingGraphCalls(graph, () => serveCounted(record, turn, hold));
     turn.log.info("Message served", { acknowledged, graphCalls: graph.calls });
     return acknowledged;
   }
 
-  async function serveCounted(record: SQSRecord, turn: Turn, hold: Quota["hold"]): Promise<boolean> {
+  async function serveCounted(record: SQSRecord, turn: Turn, hold: () => Promise<Hold | undefined>): Promise<boolean> {
     const { log } = turn;
     try {
       await dispatch(record, turn, hold);
@@ -126,7 +126,7 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     }
   }
 
-  async function dispatch(record: SQSRecord, turn: Turn, hold: Quota["hold"]): Promise<void> {
+  async function dispatch(record: SQSRecord, turn: Turn, hold: () => Promise<Hold | undefined>): Promise<void> {
     const { log } = turn;
     const sentAt = Number(record.attributes.SentTimestamp);
     const parsed = parseBody(flow.type, record.body, { sentAt, clockSkewMs: deps.clockSkewMs });

@@ -579,8 +579,9 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       const isTold = [...announced.values()].some(
         ({ detailType, allocationConfigId }) => detailType === "Drift Found" && allocationConfigId === record.id,
       );
+      // What the list hides (A4), no scan sees.
       if (isRevoked && !isTold)
-        broken("I2c", `${record.id} of the revoked ${businessId} is live, though its answer came`);
+        breachable("I2c", `${record.id} of the revoked ${businessId} is live, though its answer came`);
     }
   }
 
