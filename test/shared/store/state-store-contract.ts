@@ -243,8 +243,8 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
 
         const done = conclusionOf(request);
         const event = { ...done.event, status: "shared", previousStatus: "sharing" } as const;
-        const shared = { ...changeTo({ ...after, name: "shared" }), conclusions: [{ ...done, event }] };
-        const last = savedBusiness(await store.commit(after, shared, at + 2));
+        const accepted = { ...changeTo({ ...after, name: "shared" }), conclusions: [{ ...done, event }] };
+        const last = savedBusiness(await store.commit(after, accepted, at + 2));
         expect((await transition(keys.business(business.businessId))).events).toMatchObject([{ status: "shared" }]);
 
         const again = { ...event, previousStatus: "shared" } as const;
