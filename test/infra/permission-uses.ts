@@ -25,7 +25,7 @@ const rows: Row[] = [
   },
 
   {
-    roles: functions,
+    roles: [...functions, "Webhook"],
     actions: ["xray:PutTraceSegments", "xray:PutTelemetryRecords"],
     on: ["*"],
     unused: "Lambda itself sends the traces; there is no X-Ray on one machine.",
@@ -61,6 +61,20 @@ const rows: Row[] = [
     actions: ["secretsmanager:GetSecretValue"],
     on: [secret("credit-lines/local/business-token/*")],
     step: steps.customersToken,
+  },
+
+  {
+    roles: ["Webhook"],
+    actions: ["logs:CreateLogStream", "logs:PutLogEvents"],
+    on: ["<ROLELogGroup.Arn>"],
+    step: steps.left,
+  },
+  { roles: ["Webhook"], actions: ["sqs:SendMessage"], on: ["<RevokeQueue.Arn>"], step: steps.left },
+  {
+    roles: ["Webhook"],
+    actions: ["secretsmanager:GetSecretValue"],
+    on: [...appSecret, secret("credit-lines/local/verify-token-??????")],
+    step: steps.left,
   },
 
   {

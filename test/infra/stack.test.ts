@@ -565,6 +565,8 @@ describe("the webhook", () => {
       "secretsmanager:GetSecretValue my/app-secret-??????",
       "secretsmanager:GetSecretValue my/verify-token-??????",
       "sqs:SendMessage <RevokeQueue.Arn>",
+      "xray:PutTelemetryRecords *",
+      "xray:PutTraceSegments *",
     ]);
   });
 });

@@ -17,12 +17,14 @@ import { createWitness, readTemplate } from "../../support/permissions.ts";
 
 const prefix = "credit-lines/local/business-token/";
 const appSecretName = "credit-lines/local/app-secret";
+const verifyTokenSecretName = "credit-lines/local/verify-token";
 
 /** Letters that each way of writing a text writes differently, so that no form of a secret looks like another. */
 export const secrets = {
   "the system token": String.raw`EAACanarySystem+/="\token`,
   "the app secret": String.raw`canaryApp+/="\secret`,
   "a customer's token": String.raw`EAACanaryBusiness+/="\token`,
+  "the verify token": String.raw`canaryVerify+/="\token`,
 };
 
 function business(n: number): string {
@@ -56,6 +58,7 @@ export const steps = {
   rejected: "a body is no command",
   customersToken: "a customer's own token attaches the line",
   due: "Meta's answers are lost, and the due sweep asks again",
+  left: "a customer unshares, and Meta's webhook says so",
   tokenDead: "the system token dies and is replaced",
 } as const;
 
@@ -84,10 +87,11 @@ export async function runEverything() {
 
   const stack = await startLocalStack({
     port: 0,
-    stageConfigFile: file("stage.json", { appSecretName, dueSweepMinutes: 60 }),
+    stageConfigFile: file("stage.json", { appSecretName, verifyTokenSecretName, dueSweepMinutes: 60 }),
     worldFile: file("world.json", world),
     secretsFile: file("secrets.json", {
       [appSecretName]: secrets["the app secret"],
+      [verifyTokenSecretName]: secrets["the verify token"],
       [`${prefix}customer`]: secrets["a customer's token"],
     }),
     onLog: (line) => {
@@ -223,6 +227,17 @@ export async function runEverything() {
   const mismatched = verifyCommand(waba(5));
   await send("verify", mismatched);
   await until(() => count("Share Mismatched", waba(5)) > 0, { sweeping: true });
+
+  witness.begin(steps.left);
+  const handshake = new URL(stack.about.webhookUrl ?? "");
+  handshake.searchParams.set("hub.mode", "subscribe");
+  handshake.searchParams.set("hub.challenge", "4711");
+  handshake.searchParams.set("hub.verify_token", secrets["the verify token"]);
+  expect(await (await fetch(handshake)).text()).toBe("4711");
+  await send("share", shareCommand(waba(13)));
+  await until(() => count("Share Verified", waba(13)) === 1);
+  await control(`${meta}/_world`, { wabas: [{ id: waba(13), sharedWithPartner: false }] });
+  await until(() => events().some(({ detail }) => detail.reason === "partner_removed"), { sweeping: true });
 
   witness.begin(steps.tokenDead);
   const waiting = {
