@@ -103,7 +103,7 @@ test("every metric is told in such a run, with the reasons and classes that occu
   const refused = { service: "credit-lines-local", outcome: "Revoke Refused", reason: "owner_mismatch", Outcomes: 1 };
   expect(told).toContainEqual(expect.objectContaining(refused));
   expect(new Set(told.map((line) => line["class"]))).toEqual(
-    new Set([undefined, "ok", "token_dead", "no-answer", "transient"]),
+    new Set([undefined, "ok", "token_dead", "missing", "no-answer", "transient"]),
   );
 });
 
