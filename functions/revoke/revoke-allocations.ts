@@ -4,7 +4,6 @@ import type { Continuation } from "../../shared/contracts/commands.ts";
 import type { Business, Change, RevokeRequest } from "../../shared/domain/business.ts";
 import { dueEntries, isAutomatic, isSame, lookDelayMs, newBusiness } from "../../shared/domain/business.ts";
 import type { EstateReading, RecordReading } from "../../shared/domain/readings.ts";
-import { withRevived } from "../../shared/domain/readings.ts";
 import type { RevocationRun } from "../../shared/domain/revoke.ts";
 import {
   announceRevokedAgain,
@@ -17,6 +16,7 @@ import {
   recordRecheck,
   recordRun,
   refuseRevoke,
+  withDeletions,
 } from "../../shared/domain/revoke.ts";
 import { BlockedError, LaterError, ReusedError, ThrottledError } from "../../shared/errors.ts";
 import { listEstate, readEstate, readRecords } from "../../shared/graph/read-estate.ts";
@@ -217,9 +217,9 @@ async function runRevocation(
   try {
     if (now() >= deadline) return { business, run };
     run.estate = await readEstate(graph, business, policy.creditLineId, now, signal);
-    const revived = withRevived(business, run.estate, now());
-    if (revived !== business) {
-      const written = await store.commit(business, { business: revived, events: [], conclusions: [] }, now());
+    const noted = withDeletions(business, run.estate, now());
+    if (noted !== business) {
+      const written = await store.commit(business, { business: noted, events: [], conclusions: [] }, now());
       if (!written.saved) return undefined;
       ({ business } = written);
     }

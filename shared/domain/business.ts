@@ -196,7 +196,14 @@ export type Revocation = {
  * Why automatic revocations wait: `siblings` of the business are still funded, the stage holds them `by_policy`, E3 still
  * shows the WABA or does not answer clearly, or too many customers left at once.
  */
-export const holdReasons = ["siblings", "by_policy", "still_visible", "cannot_tell", "breaker"] as const;
+export const holdReasons = [
+  "siblings",
+  "unknown_siblings",
+  "by_policy",
+  "still_visible",
+  "cannot_tell",
+  "breaker",
+] as const;
 
 export type HoldReason = (typeof holdReasons)[number];
 

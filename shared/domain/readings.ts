@@ -74,24 +74,6 @@ export function linesOf(business: Business, creditLineId: string): string[] {
   return [...new Set([creditLineId, ...recorded, ...attached])];
 }
 
-/**
- * What is live of a business, but not on its item or believed to be dead there. It is stored before its DELETE: a run that
- * dies after that would leave nothing that asks for its confirmation (found by simulation).
- */
-export function withRevived(business: Business, { records: readings }: EstateReading, now: number): Business {
-  const revived = readings.filter(({ allocationId, seen, receivingBusinessId }) => {
-    const known = business.records[allocationId];
-    const isNews = known === undefined || isConfirmedDeleted(known);
-    return isNews && seen === "live" && receivingBusinessId === business.businessId;
-  });
-  if (revived.length === 0) return business;
-  const records = { ...business.records };
-  for (const { allocationId, creditLineId, readAt } of revived) {
-    records[allocationId] = { creditLineId, epoch: business.epoch, state: "live", recordedAt: now, readAt };
-  }
-  return { ...business, records };
-}
-
 /** Enters everything that was listed or read into `records`; ids are never forgotten. */
 export function withRecords(business: Business, estate: EstateReading, now: number): Business {
   const records = { ...business.records };

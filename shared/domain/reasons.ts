@@ -187,6 +187,11 @@ export const explanations: Record<Reason | OpenReason | HoldReason, Explanation>
     remedy: "See whether the customer has left; if so, release it.",
     command: "explain {businessId} --live",
   },
+  unknown_siblings: {
+    words: "Another WABA of this business, which no command shared, is funded by a record of ours.",
+    remedy: "Find out at Meta who shared it; then release the revocation, or share that WABA by a command.",
+    command: "explain {businessId} --live",
+  },
   still_visible: {
     words: "Meta told of a removal, and still shows the WABA as shared with us.",
     remedy: "See whether the customer has left; if so, release it.",

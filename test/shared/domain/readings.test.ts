@@ -6,7 +6,6 @@ import {
   linesOf,
   recordsToRead,
   withRecords,
-  withRevived,
 } from "../../../shared/domain/readings.ts";
 import {
   allocationId,
@@ -140,26 +139,5 @@ describe("what was read is recorded", () => {
   test("but a record that is read without being listed or known is nobody's", () => {
     const unlisted = { ...estate([recordReading()]), listed: {} };
     expect(withRecords(business(), unlisted, now).records).toEqual({});
-  });
-});
-
-describe("what a list shows alive", () => {
-  const live = estate([recordReading()]);
-
-  test("is put on the item when it was not there, or believed to be dead: its deletion must be confirmed anew", () => {
-    const unknown = business({ records: {} });
-    expect(withRevived(unknown, live, now).records[allocationId]).toMatchObject({ state: "live", recordedAt: now });
-    const dead = business({ epoch: 2, records: { [allocationId]: deletedRecord() } });
-    const revived = withRevived(dead, live, now).records[allocationId];
-    expect(revived).toMatchObject({ state: "live", epoch: 2 });
-    expect(revived).not.toHaveProperty("deleteAnswered");
-  });
-
-  test.each([
-    ["it is known to be alive", business({ records: { [allocationId]: record() } }), live],
-    ["it is deleted", business({ records: {} }), estate([recordReading({ seen: "deleted" })])],
-    ["it names another business", business({ records: {} }), estate([recordReading({ receivingBusinessId: "1" })])],
-  ])("changes nothing when %s", (_why, item, list) => {
-    expect(withRevived(item, list, now)).toBe(item);
   });
 });
