@@ -22,6 +22,7 @@ export function holdsTranscript(file: string, name: string, command: string, pri
 function masked(text: string): string {
   return text
     .replaceAll(/\b\d+ (s|min|h|d)\b/g, "<age>")
+    .replaceAll(/now due \(<age>\)|in <age>(?=:)/g, "<when>")
     .replaceAll(/\b91\d{17}\b/g, "<Meta's id>")
     .replaceAll(/[ ]+/g, " ");
 }
