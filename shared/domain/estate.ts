@@ -53,7 +53,7 @@ export function judgeAllocation(
 }
 
 /**
- * @param isListed whether E8 named a record as live; undefined when the list cannot be relied on.
+ * @param isListed whether E8 named a record as live, or as live a record of this business; undefined when it cannot be relied on.
  * @param fundingShown the list tells which funding a WABA has: only then its absence means something.
  * @returns `funded`: the table says mismatched, and Meta shows the line at work: a verification sets it right.
  */
@@ -74,13 +74,19 @@ export function judgeWaba(
   const waba = wabas[wabaId];
   const about = { subject: wabaId, businessId, wabaId };
   const credentials = credentialsOf(business);
-  const paying = fundingId === undefined ? undefined : credentials.find(({ id }) => id === fundingId)?.allocationId;
+  // Records may share a credential (unknown 4): one that E8 names is the likelier payer.
+  const payers = credentials.filter(({ id }) => id === fundingId).map(({ allocationId }) => allocationId);
+  const paying = payers.find((id) => isListed?.(id)) ?? payers[0];
 
   if (!isShared(waba)) {
     if (paying === undefined) return undefined;
-    if (!isRevoked(business, view.clockSkewMs)) return { kind: "allocation_unknown", ...about, allocationId: paying };
     // A record that E8 names is the finding itself.
-    return isListed?.(paying) === true ? undefined : { kind: "revoked_but_live", ...about, allocationId: paying };
+    if (isRevoked(business, view.clockSkewMs)) {
+      return isListed?.(paying) === true ? undefined : { kind: "revoked_but_live", ...about, allocationId: paying };
+    }
+    // So is the one that it names for the business in place of a dead one.
+    if (isListed?.(paying) === false && isListed(businessId)) return undefined;
+    return { kind: "allocation_unknown", ...about, allocationId: paying };
   }
   if (waba.status === "pending") return undefined;
   const { allocationId } = waba;

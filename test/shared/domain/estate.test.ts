@@ -131,7 +131,7 @@ describe("a WABA that E13 lists", () => {
   function judge(
     shown: typeof row | typeof unfunded,
     item: Business | undefined,
-    isListed: typeof all | undefined = all,
+    isListed: ((id: string) => boolean) | undefined = all,
   ) {
     const difference = judgeWaba(shown, businessId, item, isListed, true, view);
     return typeof difference === "object" ? difference.kind : difference;
@@ -177,6 +177,10 @@ describe("a WABA that E13 lists", () => {
     const sibling = { ...row, wabaId: siblingId };
     expect(judge(sibling, verified())).toBe("allocation_unknown");
     expect(judge({ ...elsewhere, wabaId: siblingId }, verified())).toBeUndefined();
+    const nothing = () => false;
+    expect(judge(sibling, verified(), nothing)).toBe("allocation_unknown");
+    // Of two that share a credential, the one that E8 names in place of the dead one is the finding (history 5010069).
+    expect(judge(sibling, verified(), (id) => id === businessId)).toBeUndefined();
   });
 });
 
