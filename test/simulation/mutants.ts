@@ -153,7 +153,7 @@ export const mutants: readonly Mutant[] = [
   }),
   swap(
     "marker-keeps-the-epoch",
-    ["I2a", "I2b"],
+    ["I2a", "I2b", "chart"],
     revoke,
     "markRevocation",
     (real) => (item, request, now) => real({ ...item, epoch: item.epoch - 1 }, request, now),

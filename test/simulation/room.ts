@@ -5,6 +5,7 @@ import { dueSweep } from "../../functions/reconcile/due-sweep.ts";
 import { scanEstate } from "../../functions/reconcile/estate-scan.ts";
 import type { ScanDeps } from "../../functions/reconcile/scan-slice.ts";
 import { tendTokenBreaker } from "../../functions/reconcile/token-breaker.ts";
+import { wakeStopped } from "../../functions/reconcile/wake-stopped.ts";
 import { revokeFlow } from "../../functions/revoke/revoke-allocations.ts";
 import { shareFlow } from "../../functions/share/share-allocation.ts";
 import { verifyFlow } from "../../functions/verify/verify-funding.ts";
@@ -33,6 +34,8 @@ import type { Logger } from "../../shared/logging.ts";
 import { queueHandler } from "../../shared/queue-handler.ts";
 import { createQuota } from "../../shared/quota.ts";
 import type { AuditStore } from "../../shared/store/audit-store.ts";
+import { keys } from "../../shared/store/items.ts";
+import { resumeRevocations } from "../../shared/store/limit-store.ts";
 import type { StateStore } from "../../shared/store/state-store.ts";
 import type { Engine, Invocation, Process } from "./engine.ts";
 import { readFaults, writeFaults } from "./engine.ts";
@@ -111,6 +114,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     }
     if (after.dueAt !== undefined) sweepBy(after.dueAt);
     if (after.breaker !== undefined && after.breaker.state !== "closed") sweepBy(now());
+    if (after.removals?.breaker.waking === true) sweepBy(now());
   }
 
   function storeOf(process: Process): StateStore {
@@ -364,8 +368,9 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       const due = [...table.items.values()].map((item) => item.dueAt ?? Infinity);
       const next = Math.min(...due);
       if (next < Infinity) sweepBy(next);
-      const breaker = table.get("BREAKER#system-token")?.breaker;
+      const breaker = table.get(keys.tokenBreaker)?.breaker;
       if (breaker !== undefined && breaker.state !== "closed") sweepBy(now());
+      if (table.get(keys.removalBreaker)?.removals?.breaker.waking === true) sweepBy(now());
     }
     async function run(): Promise<void> {
       const isWaiting = await tendTokenBreaker({
@@ -383,7 +388,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         now,
       });
       if (isWaiting) return;
-      await dueSweep({
+      const deps = {
         store,
         dueIndex,
         queues: queues.portOf(process, undefined),
@@ -391,7 +396,9 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         now,
         settleWindowMs,
         stopAt: { share: stopAt.share, verify: stopAt.verify },
-      });
+      };
+      await wakeStopped(deps);
+      await dueSweep(deps);
     }
     engine.invoke(process, `sweep ${now() - history.startAt}`, timeoutMs.reconcile, () => {
       run().then(end, end);
@@ -455,6 +462,11 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   }
 
   // --- the world outside
+
+  function resume(): void {
+    const store = createMemoryStore(table, engine.newId, async (_operation, request) => request());
+    void resumeRevocations(store, now());
+  }
 
   /** @param all also what we rejected: it can only be rejected again. */
   function redrive(all: boolean): void {
@@ -524,6 +536,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       case "double-sweep":
         sweep();
         return sweep();
+      case "resume-revocations":
+        return resume();
     }
   }
 
@@ -538,7 +552,12 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   // Faults have stopped: what is not as it should be is found by the first two, and what that set going is over at the last.
   for (const afterMs of scansAfterMs) engine.at(history.quietAt + afterMs, () => scan(true));
   // A person goes through the dead letters once all is repaired, and again.
-  for (const afterMs of [1_800_000, 9_000_000]) engine.at(history.quietAt + afterMs, () => redrive(false));
+  for (const afterMs of [1_800_000, 9_000_000]) {
+    engine.at(history.quietAt + afterMs, () => {
+      resume();
+      redrive(false);
+    });
+  }
 
   return { table, meta, messages, bus, audit, logged, secrets, stream, isPublished: () => published === stream.length };
 }
