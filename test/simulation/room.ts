@@ -33,7 +33,6 @@ import { createUsageMeter } from "../../shared/graph/usage.ts";
 import type { Logger } from "../../shared/logging.ts";
 import { queueHandler } from "../../shared/queue-handler.ts";
 import { createQuota } from "../../shared/quota.ts";
-import type { AuditStore } from "../../shared/store/audit-store.ts";
 import { keys } from "../../shared/store/items.ts";
 import { resumeRevocations } from "../../shared/store/limit-store.ts";
 import type { StateStore } from "../../shared/store/state-store.ts";
@@ -42,6 +41,7 @@ import { readFaults, writeFaults } from "./engine.ts";
 import type { Hand, History, Work } from "./history.ts";
 import { clockSkewMs, creditLineId, partnerBusinessId, secretPrefix, settleWindowMs } from "./history.ts";
 import type { Judge } from "./judge.ts";
+import { createMemoryAudit, createMemoryBus, createMemorySecrets } from "./memory-ports.ts";
 import { createMemoryFindingStore, createMemoryScanStore } from "./memory-scan-store.ts";
 import { createMemoryDueIndex, createMemoryStore, createMemoryTable, type TableChange } from "./memory-store.ts";
 import { createMetaTransport, type MetaWires } from "./meta-transport.ts";
@@ -186,33 +186,23 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   }
 
   function callerOf(process: Process) {
-    const tokens = createTokens(
-      "system",
-      (name) =>
-        step(process, "secret", readFaults, probability["secret"] ?? 0, () => {
-          const value = secrets.get(name);
-          if (value === undefined) throw new Error("ResourceNotFoundException");
-          return value;
-        }),
-      now,
-    );
+    const tokens = createTokens("system", createMemorySecrets(secrets, sendOf(process)), now);
     return { transport: createMetaTransport(engine, history, process, wires), tokens, now };
   }
 
+  /** What goes wrong at such an effect, by how often it may. */
+  function sendOf(process: Process) {
+    return <T>(operation: string, request: () => T): Promise<T> =>
+      step(process, operation, operation === "secret" ? readFaults : writeFaults, probability[operation] ?? 0, request);
+  }
+
   function eventsOf(process: Process): EventBus {
-    return {
-      async send(events) {
-        // As the real one: nothing to say is no call.
-        if (events.length === 0) return;
-        await step(process, "send events", writeFaults, probability["send events"] ?? 0, () => {
-          for (const event of events) {
-            engine.say(process, `announces ${event.detailType} ${event.commandId ?? ""} ${event.reason ?? ""}`);
-            bus.push(event);
-            judge.onEvent(event);
-          }
-        });
-      },
-    };
+    function onEvent(event: RecordedEvent): void {
+      engine.say(process, `announces ${event.detailType} ${event.commandId ?? ""} ${event.reason ?? ""}`);
+      bus.push(event);
+      judge.onEvent(event);
+    }
+    return createMemoryBus(onEvent, sendOf(process));
   }
 
   function logOf(process: Process): Logger {
@@ -314,7 +304,12 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     const event: DynamoDBStreamEvent = {
       Records: changes.map((change, index) => streamRecordOf(change, from + index)),
     };
-    const deps = { events: eventsOf(process), audit: auditOf(process), log: logOf(process), now };
+    const deps = {
+      events: eventsOf(process),
+      audit: createMemoryAudit(audit, sendOf(process)).store,
+      log: logOf(process),
+      now,
+    };
     let isOver = false;
     function end(answer: DynamoDBBatchResponse | undefined): void {
       if (isOver) return;
@@ -332,14 +327,6 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     engine.invoke(process, `publish ${from}`, timeoutMs.publish, () => {
       publishTransitions(event, deps).then(end, () => end(undefined));
     });
-  }
-
-  function auditOf(process: Process): AuditStore {
-    return {
-      append: (transition) =>
-        step(process, "audit", writeFaults, probability["audit"] ?? 0, () => void audit.add(transition.transitionId)),
-      keepPoison: () => Promise.reject(new Error("A change of ours cannot be read")),
-    };
   }
 
   // --- the schedule
@@ -419,6 +406,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       const isRead = operation.startsWith("load") || operation === "walk" || operation === "unclosedFindings";
       return step(process, operation, isRead ? readFaults : writeFaults, 0.01, request);
     }
+    const audited = createMemoryAudit(audit, sendOf(process));
     const deps: ScanDeps = {
       store,
       scans: createMemoryScanStore(table, send),
@@ -432,8 +420,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
           const id = `s${command.commandId}`;
           put(command.type, id, body, 0);
         }),
-      unaudited: async (transitions) => transitions.filter(({ transitionId }) => !audit.has(transitionId)),
-      announcing: { events: eventsOf(process), audit: auditOf(process), log },
+      unaudited: audited.unaudited,
+      announcing: { events: eventsOf(process), audit: audited.store, log },
       log,
       now,
       policy: {
