@@ -65,8 +65,14 @@ async function findBusiness(request: RevokeRequest, turn: Turn, deps: RevokeDeps
     await store.conclude(refuseRevoke(owner.businessId, request, "owner_mismatch"), deps.now());
     return undefined;
   }
-  if (owner.kind === "invisible" && claim !== undefined) return claim;
-  await parkRevoke(request, wabaId, pointer, turn, deps);
+  const isClaimed = owner.kind === "invisible" && claim !== undefined;
+  const waiting = pointer?.pendingRevoke?.requests ?? [];
+  if (isClaimed && (waiting.length === 0 || waiting.length >= joinedMax)) return claim;
+  const looks = await parkRevoke(request, wabaId, pointer, isClaimed, turn, deps);
+  if (!isClaimed) return undefined;
+  // Whoever names the owner names it for the revokes that waited here before, too.
+  turn.onItem = true;
+  await continuePending(wabaId, looks, turn, deps);
   return undefined;
 }
 
@@ -83,23 +89,29 @@ async function ownerOf(wabaId: string, pointer: Pointer | undefined, turn: Turn,
   return { kind: "known", businessId: claimed.businessId ?? ownerBusinessId };
 }
 
-/** Never refused for an unknown owner: it waits on the WABA's item, and blocks older shares there (H4). */
+/**
+ * Never refused for an unknown owner: it waits on the WABA's item, and blocks older shares there (H4).
+ * @returns the looks of the entry it waits with.
+ */
 async function parkRevoke(
   request: RevokeRequest,
   wabaId: string,
   pointer: Pointer | undefined,
+  isDueNow: boolean,
   turn: Turn,
   deps: RevokeDeps,
-): Promise<void> {
+): Promise<number> {
   const { store, now, policy } = deps;
   const known = pointer?.pendingRevoke;
   const others = (known?.requests ?? []).filter((one) => one.commandId !== request.commandId);
   if (others.length >= joinedMax)
     throw new LaterError("too many revokes of this WABA wait", lookDelayMs(6, policy.settleWindowMs));
-  const due = { nextAt: now() + lookDelayMs(0, policy.settleWindowMs), looks: 0, sweeps: 0 };
-  const pending = { requests: [...others, request], since: known?.since ?? now(), due: known?.due ?? due };
+  const first = { nextAt: now() + lookDelayMs(0, policy.settleWindowMs), looks: 0, sweeps: 0 };
+  const due = { ...(known?.due ?? first), ...(isDueNow ? { nextAt: now() } : {}) };
+  const pending = { requests: [...others, request], since: known?.since ?? now(), due };
   if (!(await store.savePendingRevoke(wabaId, pointer, pending))) throw new Error("The WABA's item changed meanwhile");
   turn.log.warn("The owner is not known yet; the revoke waits on the WABA");
+  return due.looks;
 }
 
 /** R2: decides in the state's own conditional write, then drives what is open. */
@@ -339,8 +351,8 @@ async function continuePending(wabaId: string, looks: number, turn: Turn, deps: 
   turn.sweeps = pending.due.sweeps;
 
   const owner = await ownerOf(wabaId, pointer, turn, deps);
-  const claims = owner.kind === "invisible" ? pending.requests.map((request) => request.businessId) : [];
-  if (owner.kind !== "known" && claims.every((claim) => claim === undefined)) {
+  const claims = new Set(pending.requests.flatMap((request) => request.businessId ?? []));
+  if (owner.kind === "unread" || (owner.kind === "invisible" && claims.size === 0)) {
     const next = pending.due.looks + 1;
     const due = { nextAt: now() + lookDelayMs(next, policy.settleWindowMs), looks: next, sweeps: 0 };
     await store.savePendingRevoke(wabaId, pointer, { ...pending, due });
@@ -349,11 +361,13 @@ async function continuePending(wabaId: string, looks: number, turn: Turn, deps: 
     for (const request of pending.requests) await store.block(request, failure, true, undefined, now());
     throw new BlockedError(failure);
   }
+  // The last source, and one of the WABA: it stands for those too that name nobody, unless claims disagree.
+  const [onlyClaim] = claims.size === 1 ? claims : [];
   // Every waiting revoke is marked on, or joins, its business's item before the WABA's item forgets it.
   const unresolved: RevokeRequest[] = [];
   for (const request of pending.requests) {
     const claim = request.businessId;
-    const businessId = owner.kind === "known" ? owner.businessId : claim;
+    const businessId = owner.kind === "known" ? owner.businessId : (claim ?? onlyClaim);
     if (businessId === undefined) {
       unresolved.push(request);
       continue;

@@ -258,6 +258,44 @@ describe("a revocation", () => {
     expect(flows.deletes().map(({ path }) => path.split("/").at(-1))).toEqual([allocationId]);
   });
 
+  test("that names the owner of an invisible WABA takes along those that waited for it, and no claim becomes the stored owner", async () => {
+    const flows = await flowsOf();
+    const { meta, wabaId, businessId } = flows;
+    await meta.world({ allocations: [{ id: "500000000000098", lineId: line, receivingBusinessId: businessId }] });
+    await flows.changeWaba({ sharedWithPartner: false });
+    const waiting = [flows.revoke({ wabaId }), flows.revoke({ wabaId })];
+    for (const one of waiting) await flows.deliver(one);
+    await flows.live(3 * hourMs);
+    expect(await Promise.all(waiting.map(flows.fate))).toEqual([undefined, undefined]);
+
+    const named = flows.revoke({ wabaId, businessId });
+    expect(await flows.deliver(named)).toBe("acknowledged");
+    expect(flows.deletes()).toHaveLength(1);
+    expect(await Promise.all([...waiting, named].map(flows.fate))).toEqual(["done", "done", "done"]);
+    const pointer = await flows.store.loadPointer(wabaId);
+    expect([pointer?.pendingRevoke, pointer?.businessId]).toEqual([undefined, undefined]);
+    await flows.live(26 * hourMs);
+    expect(waiting.map(flows.said)).toEqual([["Revocation Started", "Credit Line Revoked"], ["Credit Line Revoked"]]);
+  });
+
+  test("leaves those that wait for the owner of their WABA to a person when two others name two owners", async () => {
+    const flows = await flowsOf();
+    const { meta, wabaId, businessId } = flows;
+    const bystander = await meta.customer();
+    await meta.faults({ match: "E3", kind: "5xx-before", times: 9 });
+    const nameless = flows.revoke({ wabaId });
+    const named = [businessId, bystander.businessId].map((owner) => flows.revoke({ wabaId, businessId: owner }));
+    for (const one of [nameless, ...named]) await flows.deliver(one);
+    await flows.changeWaba({ sharedWithPartner: false });
+    await flows.live(hourMs);
+    expect(await Promise.all(named.map(flows.fate))).toEqual(["done", "done"]);
+    expect((await flows.store.loadPointer(wabaId))?.pendingRevoke?.requests).toMatchObject([
+      { commandId: nameless.commandId },
+    ]);
+    await flows.live(60 * hourMs);
+    expect(await flows.fate(nameless)).toBe("blocked: owner_unknown");
+  });
+
   test("of a partner switch takes no re-share along when it is looked at once more after the 1st", async () => {
     const flows = await flowsOf();
     await flows.changeWaba({ primaryFundingId: strangerFunding, partnerSwitch: true });
