@@ -68,7 +68,7 @@ async function findBusiness(request: RevokeRequest, turn: Turn, deps: RevokeDeps
   const isClaimed = owner.kind === "invisible" && claim !== undefined;
   const waiting = pointer?.pendingRevoke?.requests ?? [];
   if (isClaimed && (waiting.length === 0 || waiting.length >= joinedMax)) return claim;
-  const looks = await parkRevoke(request, wabaId, pointer, isClaimed, turn, deps);
+  const looks = await parkRevoke(request, wabaId, pointer, turn, deps, isClaimed);
   if (!isClaimed) return undefined;
   // Whoever names the owner names it for the revokes that waited here before, too.
   turn.onItem = true;
@@ -97,9 +97,9 @@ async function parkRevoke(
   request: RevokeRequest,
   wabaId: string,
   pointer: Pointer | undefined,
-  isDueNow: boolean,
   turn: Turn,
   deps: RevokeDeps,
+  isDueNow: boolean,
 ): Promise<number> {
   const { store, now, policy } = deps;
   const known = pointer?.pendingRevoke;
@@ -364,22 +364,30 @@ async function continuePending(wabaId: string, looks: number, turn: Turn, deps: 
   // The last source, and one of the WABA: it stands for those too that name nobody, unless claims disagree.
   const [onlyClaim] = claims.size === 1 ? claims : [];
   // Every waiting revoke is marked on, or joins, its business's item before the WABA's item forgets it.
-  const unresolved: RevokeRequest[] = [];
+  const resolved: RevokeRequest[] = [];
   for (const request of pending.requests) {
     const claim = request.businessId;
     const businessId = owner.kind === "known" ? owner.businessId : (claim ?? onlyClaim);
-    if (businessId === undefined) {
-      unresolved.push(request);
-      continue;
-    }
+    if (businessId === undefined) continue;
     if (claim !== undefined && claim !== businessId) {
       await store.conclude(refuseRevoke(businessId, request, "owner_mismatch"), now());
-      continue;
+    } else {
+      // A look that died may have answered it: then what was shared since is not its to revoke (T2).
+      const row = await store.loadCommand(request.commandId);
+      const isConcluded = row?.outcome !== undefined && row.hash === request.hash;
+      await revokeAllocations(
+        request,
+        businessId,
+        { ...turn, request, concluded: isConcluded ? row : undefined },
+        deps,
+      );
     }
-    await revokeAllocations(request, businessId, { ...turn, request }, deps);
+    resolved.push(request);
   }
   const current = await store.loadPointer(wabaId);
   if (current?.pendingRevoke === undefined) return;
-  const left = { ...current.pendingRevoke, requests: unresolved };
-  await store.savePendingRevoke(wabaId, current, unresolved.length === 0 ? undefined : left);
+  // What came meanwhile still waits (found by simulation).
+  const requests = current.pendingRevoke.requests.filter((one) => !resolved.some((known) => isSame(known, one)));
+  const left = requests.length === 0 ? undefined : { ...current.pendingRevoke, requests };
+  await store.savePendingRevoke(wabaId, current, left);
 }

@@ -278,6 +278,33 @@ describe("a revocation", () => {
     expect(waiting.map(flows.said)).toEqual([["Revocation Started", "Credit Line Revoked"], ["Credit Line Revoked"]]);
   });
 
+  test("that comes while those before it are resolved goes on waiting for its owner", async () => {
+    const flows = await flowsOf();
+    const { wabaId, businessId } = flows;
+    await flows.changeWaba({ sharedWithPartner: false });
+    await flows.deliver(flows.revoke({ wabaId }));
+    const late = flows.revoke({ wabaId });
+    flows.meddle("listAllocations", async (list) => {
+      await flows.deliver(late);
+      return list();
+    });
+    await flows.deliver(flows.revoke({ wabaId, businessId }));
+    expect((await flows.store.loadPointer(wabaId))?.pendingRevoke?.requests).toMatchObject([
+      { commandId: late.commandId },
+    ]);
+  });
+
+  test("that waits is answered under its own id when a repeated one names the owner", async () => {
+    const flows = await flowsOf();
+    const { wabaId, businessId } = flows;
+    await flows.changeWaba({ sharedWithPartner: false });
+    const [named, nameless] = [flows.revoke({ wabaId, businessId }), flows.revoke({ wabaId })];
+    for (const one of [named, nameless, named]) await flows.deliver(one);
+    expect([await flows.fate(named), await flows.fate(nameless)]).toEqual(["done", "done"]);
+    expect(flows.said(nameless)).toEqual(["Credit Line Revoked"]);
+    expect(flows.repeated.map(({ commandId }) => commandId)).toEqual([named.commandId]);
+  });
+
   test("leaves those that wait for the owner of their WABA to a person when two others name two owners", async () => {
     const flows = await flowsOf();
     const { meta, wabaId, businessId } = flows;
