@@ -10,7 +10,10 @@ const token = z.string().check(z.regex(/^[\x21-\x7e]+$/));
 /** What calls to Meta are signed with, read from the stage's secrets when it is needed. */
 export function createCredentials(
   client: SecretsManagerClient,
-  { SYSTEM_TOKEN_SECRET_ARN, APP_SECRET_NAME }: { SYSTEM_TOKEN_SECRET_ARN: string; APP_SECRET_NAME?: string | undefined },
+  {
+    SYSTEM_TOKEN_SECRET_ARN,
+    APP_SECRET_NAME,
+  }: { SYSTEM_TOKEN_SECRET_ARN: string; APP_SECRET_NAME?: string | undefined },
   now: () => number,
 ): Pick<CallerDeps, "tokens" | "appSecret"> {
   const tokens = createTokens(SYSTEM_TOKEN_SECRET_ARN, (secret) => readSecret(client, secret), now);

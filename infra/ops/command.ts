@@ -13,6 +13,14 @@ const globalOptions = z.object({
   json: z.boolean(),
 });
 
+const exitCodeHelp = `
+Exit codes:
+  0  done; nothing needs you
+  1  done; what was found needs somebody
+  2  called wrongly
+  3  AWS, Meta or the stack cannot be reached, or does not let you
+  4  refused: not safe now, or not confirmed; nothing was done`;
+
 /** The program without commands: what all of them have in common. */
 export function createProgram(): Command {
   return new Command("credit-lines")
@@ -28,6 +36,7 @@ export function createProgram(): Command {
       ),
     )
     .configureHelp({ showGlobalOptions: true })
+    .addHelpText("after", exitCodeHelp)
     .helpCommand(false)
     .showHelpAfterError("(--help tells the options)")
     .exitOverride();

@@ -266,16 +266,19 @@ describe("a revocation", () => {
     const waiting = [flows.revoke({ wabaId }), flows.revoke({ wabaId })];
     for (const one of waiting) await flows.deliver(one);
     await flows.live(3 * hourMs);
-    expect(await Promise.all(waiting.map(flows.fate))).toEqual([undefined, undefined]);
+    expect(await Promise.all(waiting.map((one) => flows.fate(one)))).toEqual([undefined, undefined]);
 
     const named = flows.revoke({ wabaId, businessId });
     expect(await flows.deliver(named)).toBe("acknowledged");
     expect(flows.deletes()).toHaveLength(1);
-    expect(await Promise.all([...waiting, named].map(flows.fate))).toEqual(["done", "done", "done"]);
+    expect(await Promise.all([...waiting, named].map((one) => flows.fate(one)))).toEqual(["done", "done", "done"]);
     const pointer = await flows.store.loadPointer(wabaId);
     expect([pointer?.pendingRevoke, pointer?.businessId]).toEqual([undefined, undefined]);
     await flows.live(26 * hourMs);
-    expect(waiting.map(flows.said)).toEqual([["Revocation Started", "Credit Line Revoked"], ["Credit Line Revoked"]]);
+    expect(waiting.map((one) => flows.said(one))).toEqual([
+      ["Revocation Started", "Credit Line Revoked"],
+      ["Credit Line Revoked"],
+    ]);
   });
 
   test("that comes while those before it are resolved goes on waiting for its owner", async () => {
@@ -315,7 +318,7 @@ describe("a revocation", () => {
     for (const one of [nameless, ...named]) await flows.deliver(one);
     await flows.changeWaba({ sharedWithPartner: false });
     await flows.live(hourMs);
-    expect(await Promise.all(named.map(flows.fate))).toEqual(["done", "done"]);
+    expect(await Promise.all(named.map((one) => flows.fate(one)))).toEqual(["done", "done"]);
     expect((await flows.store.loadPointer(wabaId))?.pendingRevoke?.requests).toMatchObject([
       { commandId: nameless.commandId },
     ]);
