@@ -113,19 +113,15 @@ describe("explain", () => {
 
   test("tells of a WABA everything that names it: what changed no state, and what its sibling's revocation did", async () => {
     const of18 = await json("explain", wabaId(18));
-    const told = of18.value.history.map((one: Record<string, string>) => [
-      one["event"],
-      one["commandId"],
-      one["reason"],
-    ]);
-    expect(told.toSorted()).toEqual(
-      [
-        ["Command Rejected", "share-18-unknown-key", "invalid_command"],
-        ["Command Rejected", "share-2", "command_id_reused"],
-        ["Share Accepted", "share-18", undefined],
-        ["Share Verified", "share-18", undefined],
-      ].toSorted(),
+    const told = of18.value.history.map((one: Record<string, string>) =>
+      [one["event"], one["commandId"], one["reason"] ?? "-"].join(" "),
     );
+    expect(told.toSorted()).toEqual([
+      "Command Rejected share-18-unknown-key invalid_command",
+      "Command Rejected share-2 command_id_reused",
+      "Share Accepted share-18 -",
+      "Share Verified share-18 -",
+    ]);
     const ofSibling = await json("explain", wabaId(1, 1));
     expect(ofSibling.value.history.map((one: { event: string }) => one.event)).toContain("Credit Line Revoked");
     const ofNobody = await json("explain", wabaId(14));
