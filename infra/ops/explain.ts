@@ -402,7 +402,8 @@ function renderLetter(
 }
 
 function renderCommand(one: NonNullable<Explained["command"]>, now: number): string {
-  const ended = `${one.type}: ${one.outcome}${one.reason === undefined ? "" : ` (${one.reason})`}, ${ago(Date.parse(one.changedAt), now)}`;
+  const what = one.type === one.outcome ? one.type : `${one.type}: ${one.outcome}`;
+  const ended = `${what}${one.reason === undefined ? "" : ` (${one.reason})`}, ${ago(Date.parse(one.changedAt), now)}`;
   const attempts = one.outcome === "blocked" || one.outcome === "failing" ? `, after ${one.attempts} attempts` : "";
   const said = one.event === undefined ? [] : [`announced as ${one.event}`];
   return [

@@ -5,9 +5,9 @@ import * as z from "zod";
 import { withoutTokens } from "../../../shared/graph/errors.ts";
 import type { DeadLetterClass } from "../../../shared/domain/dead-letters.ts";
 import { deadLetterClasses } from "../../../shared/domain/dead-letters.ts";
-import { type Context, examples, onStage } from "../command.ts";
+import { ageOption, type Context, examples, onStage } from "../command.ts";
 import { type ExitCode, exitCodes } from "../errors.ts";
-import { ago, table } from "../output.ts";
+import { ago, count, table } from "../output.ts";
 import { discardLetters } from "./discard.ts";
 import { type Fate, fateSchema, followReplay } from "./follow.ts";
 import { classNames, commandTypes, type JudgedLetter, judgedLetterSchema } from "./judge-letters.ts";
@@ -65,12 +65,6 @@ export const discardShape = z.object({
   letters: z.array(judgedLetterSchema),
 });
 
-const ageUnits: Record<string, number> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-const age = z
-  .string()
-  .regex(/^\d+[smhd]$/, "must be a number and s, m, h or d, such as 90m")
-  .transform((text) => Number(text.slice(0, -1)) * (ageUnits[text.slice(-1)] ?? 0));
-
 const selectionOptions = {
   queue: z.array(z.enum(commandTypes)).optional(),
   class: z.array(z.enum(classNames)).optional(),
@@ -79,8 +73,8 @@ const selectionOptions = {
   business: z.array(z.string()).optional(),
   command: z.array(z.string()).optional(),
   message: z.array(z.string()).optional(),
-  olderThan: age.optional(),
-  newerThan: age.optional(),
+  olderThan: ageOption.optional(),
+  newerThan: ageOption.optional(),
 };
 const holdOption = z.coerce.number("must be a number of seconds").int().min(5).max(43_200).default(holdSecondsDefault);
 
@@ -335,15 +329,17 @@ function renderLetters(letters: readonly JudgedLetter[], limit: number, now: num
     "a replay now": letter.why,
   }));
   const more = letters.length > limit ? `\n… and ${letters.length - limit} more (--limit, --json)` : "";
-  return `${table(rows)}${more}\n${letters.length} dead letters: ${describeCounts(countClasses(letters))}`;
+  return `${table(rows)}${more}\n${count(letters.length, "dead letter")}: ${describeCounts(countClasses(letters))}`;
 }
 
 function renderShown({ body, attributes, record, ...judged }: ShownLetter, now: number): string {
-  const lines = Object.entries(judged).map(([name, value]) => `${name.padEnd(12)} ${value ?? "-"}`);
+  const lines = Object.entries(judged).map(([name, value]) => `${name.padEnd(14)} ${value ?? "-"}`);
   const about = Object.entries({ attributes, record }).map(
-    ([name, value]) => `${name.padEnd(12)} ${JSON.stringify(value)}`,
+    ([name, value]) => `${name.padEnd(14)} ${JSON.stringify(value) ?? "-"}`,
   );
-  return [...lines, `age          ${ago(Date.parse(judged.sentAt), now)}`, ...about, `body         ${body}`].join("\n");
+  return [...lines, `age            ${ago(Date.parse(judged.sentAt), now)}`, ...about, `body           ${body}`].join(
+    "\n",
+  );
 }
 
 function renderFates({ replayId, planned, deleted }: Replay, fates: readonly Fate[]): string {

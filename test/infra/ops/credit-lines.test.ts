@@ -421,6 +421,19 @@ describe("what is there", () => {
     expect(lines.find((line) => line.startsWith(wabaId(1)))).toContain(`${businessId(1)},`);
   });
 
+  test("list and report write CSV to standard output, and nothing else", async () => {
+    const { code, stdout } = await creditLines("list", "--export", "csv", "--older-than", "0s", "--status", "verified");
+    expect(code).toBe(0);
+    const [head, ...lines] = stdout.trim().split("\r\n");
+    expect(head).toMatch(/^wabaId,businessId,.*,lastFailure$/);
+    expect(lines.map((line) => line.split(",")[0])).toContain(wabaId(2));
+    // A bare number is of days: nobody was proved that long ago.
+    const old = await creditLines("list", "--export", "csv", "--older-than", "3", "--status", "verified");
+    expect(old.stdout.trim()).toBe(head);
+    const report = await creditLines("report", "--month", new Date().toISOString().slice(0, 7), "--export", "csv");
+    expect(report.stdout).toMatch(/^wabaId,.*,daysInMonth\r\n/);
+  });
+
   test("report tells what was shared this month, and until when", async () => {
     const month = new Date().toISOString().slice(0, 7);
     const { code, value } = await json("report", "--month", month);
