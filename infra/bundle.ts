@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { build, type Plugin } from "esbuild";
+import { build, type Metafile, type Plugin } from "esbuild";
 
 const root = join(import.meta.dirname, "..");
 
@@ -11,16 +11,24 @@ const root = join(import.meta.dirname, "..");
  * @returns outdir
  * @throws Error when there is no handler, or esbuild's own.
  */
-export async function bundleFunctions({
+export async function bundleFunctions(options: BundleOptions = {}): Promise<string> {
+  return (await buildFunctions(options)).outdir;
+}
+
+type BundleOptions = { functionsRoot?: string; outdir?: string };
+
+/** As `bundleFunctions`, with esbuild's account of what went into the bundle. */
+export async function buildFunctions({
   functionsRoot = join(root, "functions"),
   outdir = join(root, "dist/functions"),
-} = {}): Promise<string> {
+}: BundleOptions): Promise<{ outdir: string; metafile: Metafile }> {
   const entryPoints = readdirSync(functionsRoot)
     .map((name) => join(functionsRoot, name, "handler.ts"))
     .filter((file) => existsSync(file));
   if (entryPoints.length === 0) throw new Error(`No <name>/handler.ts in ${functionsRoot}: nothing to bundle`);
   rmSync(outdir, { recursive: true, force: true });
-  await build({
+  const { metafile } = await build({
+    metafile: true,
     absWorkingDir: root,
     entryPoints,
     outbase: functionsRoot,
@@ -41,7 +49,7 @@ export async function bundleFunctions({
     legalComments: "none",
     logLevel: "warning",
   });
-  return outdir;
+  return { outdir, metafile };
 }
 
 /**

@@ -88,6 +88,8 @@ const stageConfigSchema = z
     verifyTokenSecretName: secretName.optional(),
     producers: z.array(accountId).default([]),
     consumers: z.array(accountId).default([]),
+    /** Who may take the on-call roles; unless given, whom the account lets (IAM ARNs of roles or users). */
+    onCallPrincipals: z.array(z.string().regex(/^arn:[^:]+:iam::\d{12}:/, "must be an IAM ARN")).default([]),
     alarmTopicArns: z.array(z.string().regex(/^arn:[^:]+:sns:/, "must be an SNS topic ARN")).default([]),
     concurrency: z
       .strictObject({
@@ -99,7 +101,8 @@ const stageConfigSchema = z
     retention: z
       .strictObject({
         logDays: z.union([z.literal(7), z.literal(30), z.literal(90), z.literal(365)]).default(90),
-        keepDataOnDelete: z.boolean().default(true),
+        /** Data outlive the stack, and neither tables nor stack can be deleted by mistake. Unless given: all stages but `dev`. */
+        keepDataOnDelete: z.boolean().optional(),
       })
       .prefault({}),
   })
@@ -134,6 +137,7 @@ const stageConfigSchema = z
   .transform((config) => ({
     ...config,
     businessTokenSecretPrefix: config.businessTokenSecretPrefix ?? defaultBusinessTokenSecretPrefix(config.stage),
+    retention: { ...config.retention, keepDataOnDelete: config.retention.keepDataOnDelete ?? config.stage !== "dev" },
   }));
 
 export type StageConfig = z.output<typeof stageConfigSchema>;

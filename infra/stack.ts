@@ -1,20 +1,23 @@
 import type { App } from "aws-cdk-lib";
-import { ArnFormat, CfnOutput, Stack, Validations } from "aws-cdk-lib";
+import { ArnFormat, CfnOutput, Duration, Stack, Validations } from "aws-cdk-lib";
 import { AttributeType, BillingMode, ProjectionType, StreamViewType, Table } from "aws-cdk-lib/aws-dynamodb";
 import { EventBus } from "aws-cdk-lib/aws-events";
-import { AccountPrincipal, PolicyStatement } from "aws-cdk-lib/aws-iam";
+import { AccountPrincipal, Policy, PolicyStatement } from "aws-cdk-lib/aws-iam";
 import type { Code } from "aws-cdk-lib/aws-lambda";
 import { CfnSecret } from "aws-cdk-lib/aws-secretsmanager";
+import { eventSource } from "../shared/contracts/events.ts";
 import { revokeEnvironment } from "../functions/revoke/environment.ts";
 import { shareEnvironment } from "../functions/share/environment.ts";
 import { verifyEnvironment } from "../functions/verify/environment.ts";
 import type { StageConfig } from "./config.ts";
 import { systemTokenSecretName } from "./config.ts";
 import { type Grant, type GraphAccess, namedSecret, removalPolicy } from "./constructs/credit-lines-function.ts";
+import { onCallRoles } from "./constructs/on-call.ts";
 import { publishFunction } from "./constructs/publish-function.ts";
 import type { QueueEnvironment } from "./constructs/queue-function.ts";
 import { queueFunction } from "./constructs/queue-function.ts";
 import { reconcileFunction } from "./constructs/reconcile-function.ts";
+import { signals } from "./constructs/signals.ts";
 import { webhookFunction } from "./constructs/webhook-function.ts";
 
 const dueIndexName = "DueIndex";
@@ -25,7 +28,7 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
     description: `Shares, verifies and revokes WhatsApp credit lines (${config.stage})`,
     terminationProtection: config.retention.keepDataOnDelete,
   });
-  const stage = { config, code };
+  const stage = { config, code, tracing: tracingPolicy(stack) };
   const { state, audit } = tables(stack, config);
   const bus = eventBus(stack, config);
   const tokens = tokenSecrets(stack, config);
@@ -48,7 +51,7 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
   }
   const grants = [
     {
-      actions: ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"],
+      actions: ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"],
       resources: [state.tableArn],
     },
     { actions: ["events:PutEvents"], resources: [bus.eventBusArn] },
@@ -84,7 +87,13 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
       SHARES_STOP_AT: String(config.quota.sharesStopAt),
       ...(config.systemUserId === undefined ? {} : { SYSTEM_USER_ID: config.systemUserId }),
     }),
-    grants: [...grants, businessTokens, { actions: ["sqs:SendMessage"], resources: [verify.queue.queueArn] }],
+    grants: [
+      ...grants,
+      businessTokens,
+      { actions: ["sqs:SendMessage"], resources: [verify.queue.queueArn] },
+      // A share that is true already is answered only while its business is as it was judged (T4).
+      { actions: ["dynamodb:ConditionCheckItem"], resources: [state.tableArn] },
+    ],
     errorImpact: "Customers are not funded: they cannot send messages until their share is made.",
     backlogImpact: "Its customer is not funded and cannot send messages.",
   });
@@ -119,6 +128,15 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
   if (webhook && appSecretName !== undefined && verifyTokenSecretName !== undefined) {
     output(stack, "WebhookUrl", webhookFunction(stack, stage, { revoke, appSecretName, verifyTokenSecretName }));
   }
+  onCallRoles(stack, {
+    config,
+    tables: [state, audit],
+    state,
+    dueIndexName,
+    commands: [share, verify, revoke],
+    systemTokenArn: tokens.systemTokenArn,
+  });
+  signals(stack, config);
 
   for (const [name, { queue, deadLetterQueue }] of Object.entries(commands)) {
     output(stack, `${name}QueueUrl`, queue.queueUrl);
@@ -156,9 +174,30 @@ function tables(stack: Stack, config: StageConfig): { state: Table; audit: Table
   return { state, audit };
 }
 
+/** What Lambda needs to send traces, which X-Ray lets be allowed for all resources only: one policy for all functions. */
+function tracingPolicy(stack: Stack): Policy {
+  const statement = new PolicyStatement({
+    actions: ["xray:PutTraceSegments", "xray:PutTelemetryRecords"],
+    resources: ["*"],
+  });
+  const policy = new Policy(stack, "Tracing", { statements: [statement] });
+  Validations.of(policy).acknowledge({
+    id: "AwsSolutions-IAM5[Resource::*]",
+    reason: "X-Ray knows no resources; these two actions can only send traces.",
+  });
+  return policy;
+}
+
 /** The accounts in `consumers` may attach rules of their own to the bus. */
 function eventBus(stack: Stack, config: StageConfig): EventBus {
   const bus = new EventBus(stack, "EventBus", { eventBusName: `credit-lines-${config.stage}` });
+  // Whoever missed events, a new consumer too, can have them again under the same ids.
+  bus.archive("Archive", {
+    archiveName: `credit-lines-${config.stage}`,
+    description: "Every event of the stage",
+    eventPattern: { source: [eventSource] },
+    retention: Duration.days(config.retention.logDays),
+  });
   const rules = stack.formatArn({ service: "events", resource: "rule", resourceName: `${bus.eventBusName}/*` });
   for (const account of config.consumers) {
     bus.addToResourcePolicy(

@@ -14,8 +14,13 @@ import { checkSystemToken, watchTokenSource } from "./graph/system-token.ts";
 import { createTokens, createTokenSource } from "./graph/tokens.ts";
 import { createTransport } from "./graph/transport.ts";
 import { createUsageMeter } from "./graph/usage.ts";
+import { metricDefinitions } from "./contracts/metrics.ts";
+import { classOf } from "./graph/errors.ts";
+import type { Transport } from "./graph/transport.ts";
 import type { Logger } from "./logging.ts";
 import { createLogger } from "./logging.ts";
+import type { Metrics } from "./metrics.ts";
+import { createMetrics } from "./metrics.ts";
 import type { Queues } from "./queues.ts";
 import { continuationOf, createQueues, delayMsMax } from "./queues.ts";
 import type { Quota } from "./quota.ts";
@@ -43,6 +48,7 @@ export type CommandDeps = {
   /** Business token secrets are readable under this prefix only. */
   businessTokenSecretPrefix: string;
   quota?: Quota;
+  metrics?: Metrics;
 };
 
 type GraphEnvironment = {
@@ -89,13 +95,14 @@ export function buildCommandDeps(
 ): CommandDeps {
   const now = clockOf(environment);
   const log = createLogger(work);
+  const metrics = createMetrics(environment.STAGE);
   const store = createStateStore({
     client: new DynamoDBClient(),
     tableName: environment.STATE_TABLE_NAME,
     newId: randomUUID,
   });
   const { PARTNER_BUSINESS_ID: partnerBusinessId, CREDIT_LINE_ID: creditLineId } = environment;
-  const { transport, ...credentials } = buildCallerDeps(environment, log, now);
+  const { transport, ...credentials } = buildCallerDeps(environment, log, metrics, now);
   const { tokens } = credentials;
   const meter = createUsageMeter({ ownIds: [partnerBusinessId, creditLineId], now });
   const watch = watchTokenSource(tokens.system);
@@ -105,7 +112,7 @@ export function buildCommandDeps(
     store,
     graph: createGraph(caller),
     portfolio: createPortfolio(caller),
-    quota: createQuota({ store, now, stopAt: others.stopAt, meter, systemToken }),
+    quota: createQuota({ store, now, stopAt: others.stopAt, meter, systemToken, metrics }),
     queues: createQueues(async () => new (await import("@aws-sdk/client-sqs")).SQSClient(), {
       own: environment.QUEUE_URL,
       ownDeadLetters: environment.DEAD_LETTER_QUEUE_URL,
@@ -116,6 +123,7 @@ export function buildCommandDeps(
       environment.EVENT_BUS_NAME,
     ),
     log,
+    metrics,
     now,
     newId: randomUUID,
     policy: {
@@ -135,7 +143,12 @@ export function buildCommandDeps(
 }
 
 /** How a function reaches Meta. */
-export function buildCallerDeps(environment: GraphEnvironment, log: Logger, now: () => number): CallerDeps {
+export function buildCallerDeps(
+  environment: GraphEnvironment,
+  log: Logger,
+  metrics: Metrics,
+  now: () => number,
+): CallerDeps {
   const secrets = new SecretsManagerClient();
   function read(secret: string): Promise<string> {
     return readSecret(secrets, secret);
@@ -156,10 +169,19 @@ export function buildCallerDeps(environment: GraphEnvironment, log: Logger, now:
       log.error("Meta answers with another version than asked", { asked, answered }),
   });
   return {
-    transport,
+    transport: counted(transport, metrics, now),
     tokens: createTokens(environment.SYSTEM_TOKEN_SECRET_ARN, read, now),
     now,
     ...(appSecretName === undefined ? {} : { appSecret: createTokenSource(newestAppSecret, now) }),
+  };
+}
+
+/** Calls of one process, by what came of them. Whoever looks on costs nobody an answer: `add` and `classOf` do not throw. */
+function counted(transport: Transport, metrics: Metrics, now: () => number): Transport {
+  return async (request, options) => {
+    const answer = await transport(request, options);
+    metrics.add(metricDefinitions.graphCalls, 1, { class: classOf(answer, now()) });
+    return answer;
   };
 }
 

@@ -61,11 +61,6 @@ export const commandFields = {
   VERIFY_GRACE_SECONDS: numericList,
 };
 
-/** The service that a stage's own metrics go by. */
-export function metricServiceOf(stage: string): string {
-  return `credit-lines-${stage}`;
-}
-
 /**
  * Reads a function's environment once per cold start.
  * @throws Error that names every missing or wrong variable (never a value).

@@ -9,6 +9,7 @@ import { BlockedError, LaterError, ReusedError, ThrottledError } from "./errors.
 import type { EventBus } from "./event-bus.ts";
 import { countingGraphCalls } from "./graph/call-count.ts";
 import type { Logger } from "./logging.ts";
+import type { Metrics } from "./metrics.ts";
 import type { Hold, Quota } from "./quota.ts";
 import { createQuota, tokenWaitMs } from "./quota.ts";
 import { delayMsMax, firstSentAtOf, type Queues } from "./queues.ts";
@@ -42,6 +43,7 @@ export type QueueHandlerDeps = {
   maxReceiveCount: number;
   /** Without one, commands wait only while the table says so. */
   quota?: Quota;
+  metrics?: Metrics;
 };
 
 export type Flow = {
@@ -73,7 +75,7 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     let held: Promise<Hold | undefined> | undefined;
     /** One look for all messages of the invocation; none when there is no command among them. */
     function hold(): Promise<Hold | undefined> {
-      held ??= quota.hold();
+      held ??= quota.hold(abort.signal);
       return held;
     }
     try {
@@ -94,18 +96,19 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
       return { batchItemFailures: failed.map(({ record }) => ({ itemIdentifier: record.messageId })) };
     } finally {
       clearTimeout(timer);
+      deps.metrics?.flush();
     }
   });
 
   /** Answers whether the message may be deleted. */
-  async function serve(record: SQSRecord, turn: Turn, hold: Quota["hold"]): Promise<boolean> {
+  async function serve(record: SQSRecord, turn: Turn, hold: () => Promise<Hold | undefined>): Promise<boolean> {
     const graph = { calls: 0 };
     const acknowledged = await countingGraphCalls(graph, () => serveCounted(record, turn, hold));
     turn.log.info("Message served", { acknowledged, graphCalls: graph.calls });
     return acknowledged;
   }
 
-  async function serveCounted(record: SQSRecord, turn: Turn, hold: Quota["hold"]): Promise<boolean> {
+  async function serveCounted(record: SQSRecord, turn: Turn, hold: () => Promise<Hold | undefined>): Promise<boolean> {
     const { log } = turn;
     try {
       await dispatch(record, turn, hold);
@@ -123,7 +126,7 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     }
   }
 
-  async function dispatch(record: SQSRecord, turn: Turn, hold: Quota["hold"]): Promise<void> {
+  async function dispatch(record: SQSRecord, turn: Turn, hold: () => Promise<Hold | undefined>): Promise<void> {
     const { log } = turn;
     const sentAt = Number(record.attributes.SentTimestamp);
     const parsed = parseBody(flow.type, record.body, { sentAt, clockSkewMs: deps.clockSkewMs });
@@ -141,12 +144,13 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     log.appendKeys({ commandId });
     // What is on the item is certain to be looked at again; only a command of its own needs to be kept.
     turn.onItem = parsed.kind === "continuation";
+    // Before any wait: a command that has waited for three days is recorded when it is given up.
+    if (parsed.kind === "command") turn.request = parsed.request;
     const wait = await hold();
     if (wait !== undefined) throw new LaterError(wait.why, wait.delayMs);
     if (parsed.kind === "continuation") return flow.onContinuation(parsed.continuation, turn);
 
     const { request } = parsed;
-    turn.request = request;
     const known = await store.loadCommand(commandId);
     if (known !== undefined && (known.hash !== request.hash || known.type !== request.type)) throw new ReusedError();
     if (known?.outcome !== undefined) turn.concluded = known;

@@ -43,15 +43,12 @@ export function createQueues(
   }
   return {
     async copy(record, firstSentAt, delayMs) {
-      const attributes = {
-        ...attributesOf(record),
-        firstSentAt: { DataType: "Number", StringValue: String(firstSentAt) },
-      };
-      await send(urls.own, record.body, delayMs, attributes);
+      const own = { firstSentAt: { DataType: "Number", StringValue: String(firstSentAt) } };
+      await send(urls.own, record.body, delayMs, attributesOf(record, own));
     },
     async deadLetter(record, reason) {
-      const attributes = { ...attributesOf(record), reason: { DataType: "String", StringValue: reason } };
-      await send(urls.ownDeadLetters, record.body, 0, attributes);
+      const own = { reason: { DataType: "String", StringValue: reason } };
+      await send(urls.ownDeadLetters, record.body, 0, attributesOf(record, own));
     },
     async wake(continuation, delayMs) {
       await send(urls.wake[continuation.work], JSON.stringify(continuation), delayMs, {});
@@ -82,14 +79,29 @@ export function continuationOf(entry: DueEntry, businessId: string | undefined):
   };
 }
 
-/** SQS takes ten attributes; two are ours. */
-const keptAttributesMax = 8;
+/**
+ * The message attributes that are ours: since when a copy waits, why we put it among the dead letters, and the replay that
+ * took it out of them. A producer has what is left of SQS's ten.
+ */
+export const ownAttributes = { firstSentAt: "firstSentAt", reason: "reason", replayId: "replayId" } as const;
 
-function attributesOf(record: SQSRecord): Record<string, MessageAttributeValue> {
-  const strings = Object.entries(record.messageAttributes).filter(([, value]) => value.stringValue !== undefined);
-  return Object.fromEntries(
-    strings
-      .slice(0, keptAttributesMax)
-      .map(([name, value]) => [name, { DataType: value.dataType, StringValue: value.stringValue }]),
+const attributesMax = 10;
+
+/** What a copy carries: `own`, the replay's mark, so that what comes back is known, and what the producer gave. */
+function attributesOf(
+  record: SQSRecord,
+  own: Record<string, MessageAttributeValue>,
+): Record<string, MessageAttributeValue> {
+  const carried = Object.entries(record.messageAttributes).flatMap(
+    ([name, value]): [string, MessageAttributeValue][] => {
+      const ours = name === ownAttributes.firstSentAt || name === ownAttributes.reason;
+      return ours || value.stringValue === undefined
+        ? []
+        : [[name, { DataType: value.dataType, StringValue: value.stringValue }]];
+    },
   );
+  const markFirst = carried.toSorted(
+    ([one], [other]) => Number(other === ownAttributes.replayId) - Number(one === ownAttributes.replayId),
+  );
+  return Object.fromEntries([...Object.entries(own), ...markFirst].slice(0, attributesMax));
 }

@@ -1,5 +1,7 @@
+import { metricDefinitions } from "./contracts/metrics.ts";
 import type { TokenState } from "./graph/system-token.ts";
 import type { UsageMeter } from "./graph/usage.ts";
+import type { Metrics } from "./metrics.ts";
 import type { Reading } from "./store/items.ts";
 import type { Limits, LimitStore } from "./store/limit-store.ts";
 
@@ -10,7 +12,7 @@ import type { Limits, LimitStore } from "./store/limit-store.ts";
  */
 export type Quota = {
   /** Why commands must wait now and for how long; undefined: they may go. One look is enough for a whole invocation. */
-  hold(): Promise<Hold | undefined>;
+  hold(signal: AbortSignal): Promise<Hold | undefined>;
   /** Meta said stop, until then. */
   block(until: number): Promise<void>;
   /** Whether the system token, asked about now, is dead; if so, every function waits from then on. */
@@ -27,24 +29,28 @@ export type QuotaDeps = {
   /** The used fraction from which on this function's commands wait; never, when not given. */
   stopAt?: number | undefined;
   meter?: UsageMeter;
+  metrics?: Metrics;
   systemToken?: { check(signal: AbortSignal): Promise<TokenState>; isSuspect(): boolean; clear(): void };
 };
 
 /**
  * A reading is believed for a minute. Meta counts over a sliding hour, and the calls that leave it may leave in a bunch: how
- * soon there is room again cannot be computed, only asked. One invocation a minute asks, which costs a few of 5,000 calls.
+ * soon there is room again cannot be computed, only asked. One invocation a minute asks, which costs one of 5,000 calls.
  */
 const readingMs = 60_000;
 
 /** Readings are written no more often than this by one process: some calls too many cost less than a write for each. */
 const writeEveryMs = 5000;
 
+const othersAsk = "another reads the usage anew";
+const untold = "Meta does not say how much is used";
+
 /** Short: the schedule pauses the event sources soon, and after the repair nobody should wait for long. */
 export const tokenWaitMs = 15_000;
 
 /**
  * @param stopAt the used fraction from which on a kind of work waits; never, when undefined.
- * @returns `stale`: the reading says stop, but is too old to be believed; one may go ahead and read the usage anew.
+ * @returns `stale`: the reading says stop, but is too old to be believed; one asks for the usage anew.
  */
 export function judgeLimits(limits: Limits, stopAt: number | undefined, now: number): Hold | "stale" | undefined {
   const { blockedUntil = 0, reading, tokenIsDead } = limits;
@@ -55,13 +61,10 @@ export function judgeLimits(limits: Limits, stopAt: number | undefined, now: num
   return delayMs > 0 ? { why: "the hour's calls are nearly used", delayMs } : "stale";
 }
 
-export function createQuota({ store, now, stopAt, meter, systemToken }: QuotaDeps): Quota {
+export function createQuota({ store, now, stopAt, meter, metrics, systemToken }: QuotaDeps): Quota {
   let known: Reading | undefined;
   let writtenAt = -Infinity;
   let checked: Promise<boolean> | undefined;
-  /** This invocation went ahead of a stale reading, so that its answers renew it. */
-  let isAsking = false;
-
   async function findTokenDead(signal: AbortSignal): Promise<boolean> {
     const state = await systemToken?.check(signal);
     if (state === "works") systemToken?.clear();
@@ -71,15 +74,24 @@ export function createQuota({ store, now, stopAt, meter, systemToken }: QuotaDep
   }
 
   return {
-    async hold() {
+    async hold(signal) {
       checked = undefined;
       const limits = await store.loadLimits();
       known = limits.reading;
       const verdict = judgeLimits(limits, stopAt, now());
       if (verdict !== "stale") return verdict;
-      isAsking = known !== undefined && (await store.claimReading(known, now()));
-      if (isAsking) return undefined;
-      return { why: "another reads the usage anew", delayMs: readingMs };
+      if (known === undefined || !(await store.claimReading(known, now())))
+        return { why: othersAsk, delayMs: readingMs };
+      // One call tells how much is used: the work itself may need none, or more than there is (both found by simulation).
+      checked = findTokenDead(signal);
+      if (await checked) return { why: "the system token is dead", delayMs: tokenWaitMs };
+      const used = meter?.takeUsed();
+      if (used === undefined) return systemToken === undefined ? undefined : { why: untold, delayMs: readingMs };
+      writtenAt = now();
+      known = { used, readAt: writtenAt };
+      await store.saveReading(known);
+      const anew = judgeLimits({ ...limits, reading: known }, stopAt, now());
+      return anew === "stale" ? undefined : anew;
     },
 
     async block(until) {
@@ -94,14 +106,8 @@ export function createQuota({ store, now, stopAt, meter, systemToken }: QuotaDep
     },
 
     async finish(signal) {
-      let used = meter?.takeUsed();
-      if (isAsking && used === undefined) {
-        // Its work needed nothing of Meta. Unless it asks all the same, the old reading stands for ever (found by simulation).
-        checked ??= findTokenDead(signal);
-        await checked;
-        used = meter?.takeUsed();
-      }
-      isAsking = false;
+      const used = meter?.takeUsed();
+      if (used !== undefined) metrics?.add(metricDefinitions.quotaUsed, used * 100);
       if (used !== undefined && mustTell(used)) {
         writtenAt = now();
         await store.saveReading({ used, readAt: writtenAt });

@@ -1,6 +1,9 @@
-import type { DueEntry } from "../../shared/domain/business.ts";
+import type { Business, DueEntry } from "../../shared/domain/business.ts";
+import { agesOf } from "../../shared/domain/ages.ts";
 import { dueEntries, lookDelayMs, swept } from "../../shared/domain/business.ts";
+import { metricDefinitions } from "../../shared/contracts/metrics.ts";
 import type { Logger } from "../../shared/logging.ts";
+import type { Metrics } from "../../shared/metrics.ts";
 import type { Queues } from "../../shared/queues.ts";
 import { continuationOf } from "../../shared/queues.ts";
 import { judgeLimits } from "../../shared/quota.ts";
@@ -12,6 +15,7 @@ export type SweepDeps = {
   dueIndex: DueIndex;
   queues: Queues;
   log: Logger;
+  metrics?: Metrics;
   now: () => number;
   settleWindowMs: number;
   /** The used fractions of the hour's calls from which on a kind of work waits. */
@@ -63,6 +67,7 @@ async function serveBusiness(businessId: string, admit: Admit, deps: SweepDeps):
   const { store, queues, now, settleWindowMs } = deps;
   const business = await store.loadBusiness(businessId);
   if (business === undefined) return 0;
+  tellAges(business, deps);
   const due = dueEntries(business).filter((entry) => entry.due.nextAt <= now());
   const admitted = due.filter(({ work }) => admit(work));
   if (due.length > 0 && admitted.length === 0) return 0;
@@ -74,6 +79,17 @@ async function serveBusiness(businessId: string, admit: Admit, deps: SweepDeps):
     now(),
   );
   return admitted.length;
+}
+
+function tellAges(business: Business, { metrics, now }: SweepDeps): void {
+  const { intentMs, unverifiedMs, revocationMs } = agesOf(business, now());
+  for (const [metric, ageMs] of [
+    [metricDefinitions.oldestIntent, intentMs],
+    [metricDefinitions.oldestUnverified, unverifiedMs],
+    [metricDefinitions.oldestRevocation, revocationMs],
+  ] as const) {
+    if (ageMs !== undefined) metrics?.add(metric, ageMs / 1000);
+  }
 }
 
 /** A revoke that waits for its owner. */

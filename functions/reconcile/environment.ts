@@ -43,20 +43,3 @@ export const reconcileEnvironment = z.object({
 
 /** What the schedules pass. `estate-scan` begins a scan, or goes on with one; `continue-scan` only goes on. */
 export const reconcileTasks = ["due-sweep", "estate-scan", "continue-scan"] as const;
-
-const namespace = "CreditLines";
-
-/** 1 when a run finds commands waiting because the system token is dead, else 0; under the stage's name. */
-export const tokenDeadMetric = { namespace, name: "SystemTokenDead" } as const;
-
-/** Told each time the scan is looked after, under the stage's name. */
-export const scanMetrics = {
-  /** Hours since the last estate scan that came to its end began. */
-  age: { namespace, name: "EstateScanAge" },
-  /** Hours since the WABA was verified that has waited longest, as that scan saw it. */
-  verificationAge: { namespace, name: "OldestVerificationAge" },
-  /** 1 when that scan had a list it could not rely on, else 0. */
-  cannotTell: { namespace, name: "EstateScanCannotTell" },
-  /** Changes that only that scan announced. */
-  announcedLate: { namespace, name: "AnnouncedLate" },
-} as const;

@@ -1,18 +1,19 @@
 import { randomUUID } from "node:crypto";
-import { Metrics, MetricUnit } from "@aws-lambda-powertools/metrics";
 import middy from "@middy/core";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import type { LambdaClient } from "@aws-sdk/client-lambda";
 import type { Context } from "aws-lambda";
 import * as z from "zod/mini";
 import { buildCallerDeps, clockOf } from "../../shared/command-deps.ts";
+import { metricDefinitions } from "../../shared/contracts/metrics.ts";
 import { scanName } from "../../shared/domain/adoption.ts";
-import { metricServiceOf, parseEnvironment } from "../../shared/environment.ts";
+import { parseEnvironment } from "../../shared/environment.ts";
 import { createEventBus } from "../../shared/event-bus.ts";
 import { createGraph } from "../../shared/graph/client.ts";
 import { createPortfolio } from "../../shared/graph/portfolio.ts";
 import { checkSystemToken } from "../../shared/graph/system-token.ts";
 import { createLogger } from "../../shared/logging.ts";
+import { createMetrics } from "../../shared/metrics.ts";
 import { createQueues } from "../../shared/queues.ts";
 import { createAuditGaps, createAuditStore } from "../../shared/store/audit-store.ts";
 import { createDueIndex } from "../../shared/store/due-index.ts";
@@ -22,7 +23,7 @@ import { createScanStore } from "../../shared/store/scan-store.ts";
 import { createPauseStore } from "../../shared/store/pause-store.ts";
 import { createStateStore } from "../../shared/store/state-store.ts";
 import { dueSweep } from "./due-sweep.ts";
-import { reconcileEnvironment, reconcileTasks, scanMetrics, tokenDeadMetric } from "./environment.ts";
+import { reconcileEnvironment, reconcileTasks } from "./environment.ts";
 import { scanEstate } from "./estate-scan.ts";
 import type { ScanDeps } from "./scan-slice.ts";
 import { tendTokenBreaker } from "./token-breaker.ts";
@@ -34,11 +35,8 @@ const client = new DynamoDBClient();
 let lambda: LambdaClient | undefined;
 const now = clockOf(environment);
 const log = createLogger("reconcile");
-const caller = buildCallerDeps(environment, log, now);
-const metrics = new Metrics({
-  namespace: tokenDeadMetric.namespace,
-  serviceName: metricServiceOf(environment.STAGE),
-});
+const metrics = createMetrics(environment.STAGE);
+const caller = buildCallerDeps(environment, log, metrics, now);
 
 const checkMsMax = 20_000;
 /** Left when calls to Meta are aborted, to store how far the scan has come. */
@@ -63,6 +61,7 @@ const deps = {
   dueIndex: createDueIndex(client, tableName, indexName),
   queues,
   log,
+  metrics,
   now,
   settleWindowMs,
   stopAt: { share: environment.SHARES_STOP_AT, verify: environment.VERIFIES_STOP_AT },
@@ -82,8 +81,7 @@ const deps = {
     }
   },
   report(tokenIsDead: boolean) {
-    metrics.addMetric(tokenDeadMetric.name, MetricUnit.Count, tokenIsDead ? 1 : 0);
-    metrics.publishStoredMetrics();
+    metrics.add(metricDefinitions.systemTokenDead, tokenIsDead ? 1 : 0);
   },
 };
 
@@ -105,6 +103,7 @@ const scanDeps: ScanDeps = {
     ),
     audit: createAuditStore(client, auditTableName),
     log,
+    metrics,
   },
   log,
   now,
@@ -126,15 +125,31 @@ const scanDeps: ScanDeps = {
   },
 };
 
+async function sweep() {
+  const isWaiting = await tendTokenBreaker(deps);
+  if (isWaiting) return { served: 0, items: 0 };
+  await wakeStopped(deps);
+  return dueSweep(deps);
+}
+
+async function scan(mayBegin: boolean, context: Context) {
+  const runMs = Math.max(context.getRemainingTimeInMillis() - finishMs, 0);
+  const turn = { endsAt: now() + runMs, signal: AbortSignal.timeout(runMs) };
+  const { scan: state, ...report } = await scanEstate(mayBegin, turn, scanDeps);
+  if (state !== undefined) reportScan(state);
+  return report;
+}
+
 function reportScan({ completed }: Pick<Scan, "completed">): void {
   if (completed === undefined) return;
   const { startedAt, oldestCheckedAt, cannotTell, announced } = completed;
-  metrics.addMetric(scanMetrics.age.name, MetricUnit.NoUnit, (now() - startedAt) / hourMs);
-  metrics.addMetric(scanMetrics.cannotTell.name, MetricUnit.Count, cannotTell.length === 0 ? 0 : 1);
-  metrics.addMetric(scanMetrics.announcedLate.name, MetricUnit.Count, announced);
-  const waitedHours = oldestCheckedAt === undefined ? 0 : (now() - oldestCheckedAt) / hourMs;
-  metrics.addMetric(scanMetrics.verificationAge.name, MetricUnit.NoUnit, waitedHours);
-  metrics.publishStoredMetrics();
+  metrics.add(metricDefinitions.estateScanAge, (now() - startedAt) / hourMs);
+  metrics.add(metricDefinitions.estateScanCannotTell, cannotTell.length === 0 ? 0 : 1);
+  metrics.add(metricDefinitions.announcedLate, announced);
+  metrics.add(
+    metricDefinitions.oldestVerificationAge,
+    oldestCheckedAt === undefined ? 0 : (now() - oldestCheckedAt) / hourMs,
+  );
 }
 
 const eventSchema = z.object({ task: z.enum(reconcileTasks) });
@@ -142,15 +157,9 @@ const eventSchema = z.object({ task: z.enum(reconcileTasks) });
 /** Throws what it cannot do: a schedule's failure must be seen in the function's errors. */
 export const handler = middy<unknown, Record<string, unknown>>().handler(async (event: unknown, context: Context) => {
   const { task } = eventSchema.parse(event);
-  if (task === "due-sweep") {
-    const isWaiting = await tendTokenBreaker(deps);
-    if (isWaiting) return { served: 0, items: 0 };
-    await wakeStopped(deps);
-    return dueSweep(deps);
+  try {
+    return await (task === "due-sweep" ? sweep() : scan(task === "estate-scan", context));
+  } finally {
+    metrics.flush();
   }
-  const runMs = Math.max(context.getRemainingTimeInMillis() - finishMs, 0);
-  const turn = { endsAt: now() + runMs, signal: AbortSignal.timeout(runMs) };
-  const { scan, ...report } = await scanEstate(task === "estate-scan", turn, scanDeps);
-  if (scan !== undefined) reportScan(scan);
-  return report;
 });

@@ -16,6 +16,7 @@ import {
   recordRecheck,
   recordRun,
   refuseRevoke,
+  withDeletions,
 } from "../../shared/domain/revoke.ts";
 import { BlockedError, LaterError, ReusedError, ThrottledError } from "../../shared/errors.ts";
 import { listEstate, readEstate, readRecords } from "../../shared/graph/read-estate.ts";
@@ -182,9 +183,11 @@ async function driveRevocation(businessId: string, turn: Turn, deps: RevokeDeps)
   for (let round = 0; round < roundsMax; round += 1) {
     // The deadline counts from before the load: a worker that froze since then deletes nothing any more (H7b).
     const deadline = Math.min(now() + runMsMax, turn.endsAt);
-    const business = await store.loadBusiness(businessId);
-    if (business?.revocation?.state !== "open") return;
-    const { run, throttledUntil } = await runRevocation(business, deadline, turn, deps);
+    const loaded = await store.loadBusiness(businessId);
+    if (loaded?.revocation?.state !== "open") return;
+    const ran = await runRevocation(loaded, deadline, turn, deps);
+    if (ran === undefined) continue;
+    const { business, run, throttledUntil } = ran;
     const written = await store.commit(business, recordRun(business, run, now(), policy), now());
     if (throttledUntil !== undefined) throw new ThrottledError(throttledUntil);
     if (!written.saved) continue;
@@ -196,20 +199,30 @@ async function driveRevocation(businessId: string, turn: Turn, deps: RevokeDeps)
   }
 }
 
-/** One run: list, DELETE what names this business, read it again, and list afresh. One record failing does not stop the others. */
+/**
+ * One run: list, DELETE what names this business, read it again, and list afresh. One record failing does not stop the others.
+ * @returns with the item as it stands then; undefined when it was written meanwhile.
+ */
 async function runRevocation(
-  business: Business,
+  loaded: Business,
   deadline: number,
   turn: Turn,
   deps: RevokeDeps,
-): Promise<{ run: RevocationRun; throttledUntil?: number }> {
-  const { graph, now, policy } = deps;
+): Promise<{ business: Business; run: RevocationRun; throttledUntil?: number } | undefined> {
+  const { store, graph, now, policy } = deps;
+  let business = loaded;
   const { signal } = turn;
   const unread: EstateReading = { startedAt: now(), complete: false, listed: {}, records: [] };
   const run: RevocationRun = { estate: unread, deleted: {}, confirmed: [], fresh: unread, stillFunded: "unread" };
   try {
-    if (now() >= deadline) return { run };
+    if (now() >= deadline) return { business, run };
     run.estate = await readEstate(graph, business, policy.creditLineId, now, signal);
+    const noted = withDeletions(business, run.estate, now());
+    if (noted !== business) {
+      const written = await store.commit(business, { business: noted, events: [], conclusions: [] }, now());
+      if (!written.saved) return undefined;
+      ({ business } = written);
+    }
     for (const reading of run.estate.records) {
       const { allocationId, receivingBusinessId, seen } = reading;
       if (receivingBusinessId !== business.businessId) {
@@ -231,9 +244,9 @@ async function runRevocation(
     // The word "done" rests on a list begun after the last DELETE (R5).
     run.fresh = await listEstate(graph, business, policy.creditLineId, now, signal);
     run.stillFunded = await isStillFunded(business, [...run.estate.records, ...run.confirmed], turn, deps);
-    return { run };
+    return { business, run };
   } catch (error) {
-    if (error instanceof ThrottledError) return { run, throttledUntil: error.until };
+    if (error instanceof ThrottledError) return { business, run, throttledUntil: error.until };
     throw error;
   }
 }

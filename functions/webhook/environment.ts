@@ -10,9 +10,3 @@ export const webhookEnvironment = z.object({
   APP_SECRET_NAME: text,
   VERIFY_TOKEN_SECRET_NAME: text,
 });
-
-/** What Meta sent, by what became of it; under the stage's name. */
-export const webhookMetrics = {
-  namespace: "CreditLines",
-  names: { queued: "WebhookQueued", ignored: "WebhookIgnored", unreadable: "WebhookUnreadable" },
-} as const;

@@ -1,14 +1,15 @@
-import { Metrics, MetricUnit } from "@aws-lambda-powertools/metrics";
 import middy from "@middy/core";
 import { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 import { SQSClient } from "@aws-sdk/client-sqs";
 import type { LambdaFunctionURLEvent, LambdaFunctionURLResult } from "aws-lambda";
 import { clockOf } from "../../shared/command-deps.ts";
-import { metricServiceOf, parseEnvironment } from "../../shared/environment.ts";
+import { metricDefinitions } from "../../shared/contracts/metrics.ts";
+import { parseEnvironment } from "../../shared/environment.ts";
 import { createTokenSource } from "../../shared/graph/tokens.ts";
 import { createLogger } from "../../shared/logging.ts";
+import { createMetrics } from "../../shared/metrics.ts";
 import { parseAppSecrets, readSecret, readSecretText } from "../../shared/secrets.ts";
-import { webhookEnvironment, webhookMetrics } from "./environment.ts";
+import { webhookEnvironment } from "./environment.ts";
 import { queueAll } from "./queue-all.ts";
 import { receiveWebhook } from "./receive-webhook.ts";
 
@@ -16,10 +17,7 @@ const environment = parseEnvironment(webhookEnvironment, process.env);
 const secrets = new SecretsManagerClient();
 const sqs = new SQSClient();
 const now = clockOf(environment);
-const metrics = new Metrics({
-  namespace: webhookMetrics.namespace,
-  serviceName: metricServiceOf(environment.STAGE),
-});
+const metrics = createMetrics(environment.STAGE);
 // A new app secret stands here before Meta signs with it: what is kept is five minutes old at most.
 const appSecrets = createTokenSource(() => readSecretText(secrets, environment.APP_SECRET_NAME), now);
 const verifyToken = createTokenSource(() => readSecret(secrets, environment.VERIFY_TOKEN_SECRET_NAME), now);
@@ -28,11 +26,9 @@ const deps = {
   appSecrets: async () => parseAppSecrets(await appSecrets.read()),
   verifyToken: () => verifyToken.read(),
   queue: (bodies: readonly string[]) => queueAll(sqs, environment.REVOKE_QUEUE_URL, bodies),
-  count(counts: Record<keyof typeof webhookMetrics.names, number>) {
-    metrics.addMetric(webhookMetrics.names.queued, MetricUnit.Count, counts.queued);
-    metrics.addMetric(webhookMetrics.names.ignored, MetricUnit.Count, counts.ignored);
-    metrics.addMetric(webhookMetrics.names.unreadable, MetricUnit.Count, counts.unreadable);
-    metrics.publishStoredMetrics();
+  count(updates: Readonly<Record<string, number>>) {
+    for (const [fate, count] of Object.entries(updates)) metrics.add(metricDefinitions.webhookUpdates, count, { fate });
+    metrics.flush();
   },
   log: createLogger("webhook"),
   now,

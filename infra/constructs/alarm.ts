@@ -4,13 +4,21 @@ import type { Construct } from "constructs";
 import type { StageConfig } from "../config.ts";
 
 /**
- * An alarm that says what it costs: `impact` is one sentence on who is hurt and how, for the person it wakes.
+ * An alarm that says what it costs: `impact` is one sentence on who is hurt and how, for the person it wakes, and `runbook`
+ * is what they do: a file of infra/ops/runbooks, without its ending.
  * It rises at the first period in which `metric` is `at` or beyond; without data it rests, unless silence is the fault.
  */
 export function alarm(
   scope: Construct,
   id: string,
-  props: { config: StageConfig; metric: IMetric; at: number; impact: string; silence?: "rests" | "rises" },
+  props: {
+    config: StageConfig;
+    metric: IMetric;
+    at: number;
+    impact: string;
+    runbook: string;
+    silence?: "rests" | "rises";
+  },
 ): void {
   const rises = props.silence === "rises";
   const created = new Alarm(scope, id, {
@@ -21,7 +29,7 @@ export function alarm(
       ? ComparisonOperator.LESS_THAN_THRESHOLD
       : ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
     treatMissingData: rises ? TreatMissingData.BREACHING : TreatMissingData.NOT_BREACHING,
-    alarmDescription: props.impact,
+    alarmDescription: `${props.impact} Runbook: infra/ops/runbooks/${props.runbook}.md`,
   });
   created.addAlarmAction(...props.config.alarmTopicArns.map((arn) => ({ bind: () => ({ alarmActionArn: arn }) })));
 }

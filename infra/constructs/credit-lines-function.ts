@@ -1,7 +1,8 @@
 import { ArnFormat, Duration, RemovalPolicy, Stack, Validations } from "aws-cdk-lib";
+import type { Policy } from "aws-cdk-lib/aws-iam";
 import { PolicyStatement, Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
 import type { Code } from "aws-cdk-lib/aws-lambda";
-import { Architecture, Function as LambdaFunction, Runtime } from "aws-cdk-lib/aws-lambda";
+import { Architecture, CfnFunction, Function as LambdaFunction, Runtime } from "aws-cdk-lib/aws-lambda";
 import { LogGroup } from "aws-cdk-lib/aws-logs";
 import { flattenCfnReference } from "cdk-nag/lib/utils/flatten-cfn-reference.js";
 import type { Construct } from "constructs";
@@ -12,7 +13,7 @@ import { type functionTimeoutSeconds, timeoutSecondsOf } from "../config.ts";
 import { alarm } from "./alarm.ts";
 
 /** What every function of a stage has in common. */
-export type Stage = { config: StageConfig; code: Code };
+export type Stage = { config: StageConfig; code: Code; tracing: Policy };
 
 /** One permission. A resource with a wildcard needs the reason why no narrower one will do. */
 export type Grant = { actions: string[]; resources: string[]; wildcardReason?: string };
@@ -38,7 +39,7 @@ export type FunctionProps<Environment> = {
  */
 export function creditLinesFunction<Environment>(
   scope: Construct,
-  { config, code }: Stage,
+  { config, code, tracing }: Stage,
   props: FunctionProps<Environment> & { environment: NoInfer<Environment> & Record<string, string> },
 ): LambdaFunction {
   parseEnvironment(props.schema, props.environment);
@@ -68,11 +69,16 @@ export function creditLinesFunction<Environment>(
     role,
     logGroup,
   });
+  // Not by `tracing`, which would write the same permission, and its wildcard, into each role.
+  tracing.attachToRole(role);
+  lambda.node.addDependency(tracing);
+  if (lambda.node.defaultChild instanceof CfnFunction) lambda.node.defaultChild.tracingConfig = { mode: "Active" };
   alarm(scope, "ErrorsAlarm", {
     config,
     metric: lambda.metricErrors({ period: Duration.minutes(5) }),
     at: 1,
     impact: props.errorImpact,
+    runbook: "function-errors",
   });
   return lambda;
 }

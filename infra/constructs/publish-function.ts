@@ -83,12 +83,19 @@ export function publishFunction(
     metric: lambda.metric("IteratorAge", { period: Duration.minutes(5), statistic: "Maximum" }),
     at: Duration.minutes(30).toMilliseconds(),
     impact: `${impact}: announcements are more than 30 minutes late.`,
+    runbook: "publish-lag",
   });
-  for (const [id, metricName, what] of [
-    ["UndeliveredAlarm", "OnFailureDestinationDeliveredEventCount", "records were given up and lie in the bucket"],
+  for (const [id, metricName, runbook, what] of [
+    [
+      "UndeliveredAlarm",
+      "OnFailureDestinationDeliveredEventCount",
+      "publish-undelivered",
+      "records were given up and lie in the bucket",
+    ],
     [
       "DroppedAlarm",
       "DroppedEventCount",
+      "publish-dropped",
       "records were dropped and are in no bucket; only the scan can repair the gap",
     ],
   ] as const) {
@@ -103,6 +110,7 @@ export function publishFunction(
       }),
       at: 1,
       impact: `${impact}: ${what}.`,
+      runbook,
     });
   }
 }

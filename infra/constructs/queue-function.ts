@@ -1,4 +1,4 @@
-import { Duration } from "aws-cdk-lib";
+import { Duration, Stack } from "aws-cdk-lib";
 import { AccountPrincipal, PolicyStatement } from "aws-cdk-lib/aws-iam";
 import type { EventSourceMapping } from "aws-cdk-lib/aws-lambda";
 import type { QueueProps } from "aws-cdk-lib/aws-sqs";
@@ -46,9 +46,17 @@ export function queueFunction<Environment>(
     encryption: QueueEncryption.SQS_MANAGED,
     enforceSSL: true,
   } satisfies QueueProps;
-  const deadLetterQueue = new Queue(construct, "DeadLetterQueue", common);
+  const queueName = `credit-lines-${stage.config.stage}-${props.name}`;
+  const queueArn = Stack.of(scope).formatArn({ service: "sqs", resource: queueName });
+  const deadLetterQueue = new Queue(construct, "DeadLetterQueue", {
+    ...common,
+    // By its name: the queues would else need each other's ARN before either is made.
+    redriveAllowPolicy: { sourceQueues: [Queue.fromQueueArn(construct, "Source", queueArn)] },
+  });
   const queue = new Queue(construct, "Queue", {
     ...common,
+    // Named, so that producers in other accounts can be told its address beforehand.
+    queueName,
     // AWS's rule: leaves room for a batch that is throttled, retried and still running.
     visibilityTimeout: Duration.seconds(6 * timeoutSecondsOf(stage.config.stage, props.name)),
     deadLetterQueue: { queue: deadLetterQueue, maxReceiveCount },
@@ -93,12 +101,14 @@ export function queueFunction<Environment>(
     }),
     at: 1,
     impact: `A ${props.name} command was rejected or failed ${maxReceiveCount} times and waits for a person. ${props.backlogImpact}`,
+    runbook: "dead-letters",
   });
   alarm(construct, "DeadLetterAgeAlarm", {
     config,
     metric: deadLetterQueue.metricApproximateAgeOfOldestMessage({ period: Duration.hours(1), statistic: "Maximum" }),
     at: deadLetterAgeAlarm.toSeconds(),
     impact: `A dead ${props.name} command is ${deadLetterAgeAlarm.toDays()} days old; ${retentionPeriod.toDays()} days after it was first sent SQS deletes it and it can no longer be replayed. ${props.backlogImpact}`,
+    runbook: "dead-letters-old",
   });
   // Above the longest delay that SQS gives a copy, so that commands which wait on purpose do not raise it.
   alarm(construct, "BacklogAlarm", {
@@ -106,6 +116,7 @@ export function queueFunction<Environment>(
     metric: queue.metricApproximateAgeOfOldestMessage({ period: Duration.minutes(5), statistic: "Maximum" }),
     at: Duration.minutes(30).toSeconds(),
     impact: `A ${props.name} command has waited for more than 30 minutes. ${props.backlogImpact}`,
+    runbook: "backlog",
   });
   return { queue, deadLetterQueue, source };
 }

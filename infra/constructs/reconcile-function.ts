@@ -1,17 +1,17 @@
 import { Duration } from "aws-cdk-lib";
-import { Metric } from "aws-cdk-lib/aws-cloudwatch";
 import { Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
 import type { Table } from "aws-cdk-lib/aws-dynamodb";
 import type { EventBus } from "aws-cdk-lib/aws-events";
 import { CfnSchedule } from "aws-cdk-lib/aws-scheduler";
 import { Construct } from "constructs";
 import type { reconcileTasks } from "../../functions/reconcile/environment.ts";
-import { reconcileEnvironment, scanMetrics, tokenDeadMetric } from "../../functions/reconcile/environment.ts";
-import { metricServiceOf } from "../../shared/environment.ts";
+import { reconcileEnvironment } from "../../functions/reconcile/environment.ts";
+import { metricDefinitions } from "../../shared/contracts/metrics.ts";
 import { verificationSpreadSeconds } from "../config.ts";
 import { alarm } from "./alarm.ts";
 import type { GraphAccess, Stage } from "./credit-lines-function.ts";
 import { addGrant, creditLinesFunction } from "./credit-lines-function.ts";
+import { ownMetric } from "./signals.ts";
 import type { QueueFunction } from "./queue-function.ts";
 
 type ReconcileProps = {
@@ -113,16 +113,13 @@ export function reconcileFunction(
   schedule("EstateScan", "estate-scan", `${config.estateScanHours} hours`);
   schedule("ScanContinuation", "continue-scan", `${config.dueSweepMinutes} minutes`);
 
-  function ownMetric({ namespace, name }: { namespace: string; name: string }, of: Duration): Metric {
-    const dimensionsMap = { service: metricServiceOf(config.stage) };
-    return new Metric({ namespace, metricName: name, dimensionsMap, period: of, statistic: "Maximum" });
-  }
   alarm(construct, "TokenDeadAlarm", {
     config,
-    metric: ownMetric(tokenDeadMetric, period),
+    metric: ownMetric(config, metricDefinitions.systemTokenDead, { period }),
     at: 1,
     impact:
       "Meta refuses the system token: every share, verification and revocation waits until its secret holds a token that works.",
+    runbook: "token-expired",
   });
   alarm(construct, "SilentAlarm", {
     config,
@@ -130,33 +127,44 @@ export function reconcileFunction(
     at: 1,
     silence: "rises",
     impact: `${impact}: the due sweep has not run.`,
+    runbook: "sweep-silent",
   });
-  for (const [id, metric, at, cost] of [
+  for (const [id, metric, at, cost, runbook] of [
     [
       "ScanAgeAlarm",
-      scanMetrics.age,
+      metricDefinitions.estateScanAge,
       2 * config.estateScanHours + 1,
       "The estate scan does not come to its end: what is wrong at Meta shows only on the invoice.",
+      "scan-age",
     ],
     [
       "VerificationAgeAlarm",
-      scanMetrics.verificationAge,
+      metricDefinitions.oldestVerificationAge,
       config.verificationAgeDays * 24 + config.estateScanHours,
       "A funded customer was not verified within the configured age: one that lost its funding may go unnoticed.",
+      "verification-age",
     ],
     [
       "CannotTellAlarm",
-      scanMetrics.cannotTell,
+      metricDefinitions.estateScanCannotTell,
       1,
       "A list of Meta's was cut short, blind or shrunk: the estate scan cannot tell who left or lost the line.",
+      "scan-cannot-tell",
     ],
     [
       "AnnouncedLateAlarm",
-      scanMetrics.announcedLate,
+      metricDefinitions.announcedLate,
       1,
       "Upstream services learned of changes only from the estate scan, up to a day late.",
+      "announced-late",
     ],
   ] as const) {
-    alarm(construct, id, { config, metric: ownMetric(metric, Duration.hours(1)), at, impact: cost });
+    alarm(construct, id, {
+      config,
+      metric: ownMetric(config, metric, { period: Duration.hours(1) }),
+      at,
+      impact: cost,
+      runbook,
+    });
   }
 }

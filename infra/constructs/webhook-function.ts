@@ -1,13 +1,13 @@
-import { Duration, Stack } from "aws-cdk-lib";
-import { Metric } from "aws-cdk-lib/aws-cloudwatch";
+import { Stack } from "aws-cdk-lib";
 import { FunctionUrlAuthType } from "aws-cdk-lib/aws-lambda";
 import { Construct } from "constructs";
-import { webhookEnvironment, webhookMetrics } from "../../functions/webhook/environment.ts";
-import { metricServiceOf } from "../../shared/environment.ts";
+import { webhookEnvironment } from "../../functions/webhook/environment.ts";
+import { metricDefinitions } from "../../shared/contracts/metrics.ts";
 import { alarm } from "./alarm.ts";
 import type { Stage } from "./credit-lines-function.ts";
 import { creditLinesFunction, namedSecret } from "./credit-lines-function.ts";
 import type { QueueFunction } from "./queue-function.ts";
+import { ownMetric } from "./signals.ts";
 
 /**
  * The function behind the address that Meta's webhooks are sent to. A function URL, not an API Gateway: its answer is all
@@ -44,16 +44,11 @@ export function webhookFunction(
   });
   alarm(construct, "UnreadableAlarm", {
     config,
-    metric: new Metric({
-      namespace: webhookMetrics.namespace,
-      metricName: webhookMetrics.names.unreadable,
-      dimensionsMap: { service: metricServiceOf(config.stage) },
-      period: Duration.minutes(5),
-      statistic: "Sum",
-    }),
+    metric: ownMetric(config, metricDefinitions.webhookUpdates, { of: { fate: "unreadable" } }),
     at: 1,
     impact:
       "Meta signed updates that cannot be read: a customer who left may stay funded until the estate scan finds it.",
+    runbook: "webhook-unreadable",
   });
   return lambda.addFunctionUrl({ authType: FunctionUrlAuthType.NONE }).url;
 }

@@ -6,7 +6,7 @@ import { parseAppSecrets } from "../../shared/secrets.ts";
 import type { StageConfig, StageConfigInput } from "../config.ts";
 import { localStage, parseStageConfig, readStageConfig, systemTokenSecretName } from "../config.ts";
 import { synthesizeStage } from "../synth.ts";
-import type { OnCall } from "./aws/gateway.ts";
+import type { OnCall, RoleUse } from "./aws/gateway.ts";
 import type { LocalAws } from "./aws/local-aws.ts";
 import { startLocalAws } from "./aws/local-aws.ts";
 import type { MetaStandIn } from "./meta/meta-server.ts";
@@ -31,6 +31,7 @@ export type LocalStackOptions = {
   /** One line of a function's output. */
   onLog?: (line: string) => void;
   onCall?: OnCall;
+  onRoleUse?: (use: RoleUse) => void;
 };
 
 export type LocalStack = {
@@ -109,6 +110,7 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
         dataDirectory: options.dataDirectory,
         onLog: options.onLog,
         onCall: options.onCall,
+        onRoleUse: options.onRoleUse,
       }),
     });
     cleanUps.push(aws.close);

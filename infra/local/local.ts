@@ -91,7 +91,7 @@ The stack runs. Some things to try in another terminal:
   share a line        ${aws} sqs send-message --queue-url ${queues.share} --message-body '${JSON.stringify(command)}'
   read the events     curl '${endpoint}/_local/events?after=0'
   read the table      ${aws} dynamodb scan --table-name ${tables.state}
-  sweep now           curl -X POST ${endpoint}/_local/invoke/reconcile
+  sweep and scan now  curl -X POST ${endpoint}/_local/invoke/reconcile
   what Meta was asked curl ${graphUrl}/_ledger
 
 Ctrl-C stops it.`;

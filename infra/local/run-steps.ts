@@ -2,6 +2,9 @@ import { SendMessageCommand, SQSClient } from "@aws-sdk/client-sqs";
 import * as z from "zod";
 import type { Waba } from "../../shared/domain/business.ts";
 import type { LocalStack } from "./local-stack.ts";
+import type { MetaModel } from "./meta/meta-model.ts";
+import { exportWorld, upsertWorld } from "./meta/meta-model.ts";
+import { parseWorld } from "./meta/meta-world.ts";
 import { compareWithLedger, isQuiet, localClient, type Observation, observe, recordOf } from "./observe.ts";
 import type { Expected, Step } from "./sample/morning.ts";
 
@@ -56,7 +59,10 @@ async function take(
   const { meta, about, aws } = stack;
   const sent: Sent[] = [];
   await pause(step.pauseMs ?? 0);
-  if (meta !== undefined && step.world !== undefined) await control(`${meta.url}/_world`, step.world);
+  if (meta !== undefined && step.world !== undefined) {
+    if (step.isUnheard === true) changeWorld(meta.model, step.world, stack.now());
+    else await control(`${meta.url}/_world`, step.world);
+  }
   if (meta !== undefined && step.faults !== undefined) await control(`${meta.url}/_faults`, step.faults);
   const sqs = new SQSClient(localClient(aws.endpoint));
   for (const { queue, body, copies = 1, expected } of step.commands) {
@@ -98,6 +104,12 @@ async function take(
     }
     await pause(500);
   }
+}
+
+function changeWorld(model: MetaModel, world: Record<string, unknown>, now: number): void {
+  const parsed = parseWorld(world, exportWorld(model));
+  if (!parsed.success) throw parsed.error;
+  upsertWorld(model, parsed.data, now);
 }
 
 const reportSchema = z.object({ state: z.string() });

@@ -3,6 +3,8 @@ import type { WabaStatus } from "../domain/business.ts";
 import type { DetailType, RecordedEvent } from "../domain/events.ts";
 import { detailTypes } from "../domain/events.ts";
 
+export type { DetailType };
+
 /** The source of every event on the partner's bus (design.md §4). */
 export const eventSource = "credit-lines";
 
@@ -53,6 +55,8 @@ const detailFields = {
   reason: z.optional(
     z.string().check(z.describe("Why, as one word. New ones may come: treat one you do not know as a failure.")),
   ),
+  by: z.optional(z.string().check(z.describe("Of what a person did: who, as their cloud account names them."))),
+  note: z.optional(z.string().check(z.describe("Of what a person did: why, in their words."))),
   aggregateVersion: z.optional(
     z
       .int()

@@ -196,7 +196,14 @@ export type Revocation = {
  * Why automatic revocations wait: `siblings` of the business are still funded, the stage holds them `by_policy`, E3 still
  * shows the WABA or does not answer clearly, or too many customers left at once.
  */
-export const holdReasons = ["siblings", "by_policy", "still_visible", "cannot_tell", "breaker"] as const;
+export const holdReasons = [
+  "siblings",
+  "unknown_siblings",
+  "by_policy",
+  "still_visible",
+  "cannot_tell",
+  "breaker",
+] as const;
 
 export type HoldReason = (typeof holdReasons)[number];
 
@@ -409,6 +416,21 @@ export function resharedAt(business: Business): number | undefined {
   if (allocating?.reshareAfterRevocation === true) times.push(allocating.requestedAt);
   if (business.reshare !== undefined) times.push(business.reshare.requestedAt);
   return times.length === 0 ? undefined : Math.max(...times);
+}
+
+/**
+ * A revocation that was over goes on, because something of before it lives (C3). An attempt since then that came to nothing
+ * is taken along; whoever calls this has made sure that nothing was shared since.
+ */
+export function reopened(business: Business, revocation: Revocation, due: Due): Business {
+  const { doneAt: _over, incompleteAnnounced: _said, ...rest } = revocation;
+  const wabas = Object.fromEntries(
+    Object.entries(business.wabas).map(([wabaId, waba]): [string, Waba] => [
+      wabaId,
+      isSharing(waba) ? { ...waba, status: "revoking" } : waba,
+    ]),
+  );
+  return { ...business, wabas, revocation: { ...rest, state: "open", due } };
 }
 
 /** The last word on the business is a revocation: no line of ours may be live. */

@@ -24,12 +24,13 @@ export type ListedWaba = { wabaId: string; currency?: string; ownerBusinessId?: 
  * settle window (H16). Of an item that is not calm, neither a difference nor agreement is concluded.
  */
 export function isCalm(business: Business, { startedAt, settleWindowMs }: ScanView): boolean {
-  const { changedAt, unansweredAt = -Infinity, recordIntent, revocation, waiting } = business;
+  const { changedAt, unansweredAt = -Infinity, recordIntent, revocation } = business;
   if (Math.max(changedAt, unansweredAt) > startedAt - settleWindowMs) return false;
-  if (recordIntent !== undefined || revocation?.state === "open" || Object.keys(waiting).length > 0) return false;
+  if (recordIntent !== undefined || revocation?.state === "open") return false;
+  // A share that only waits, however long, explains nothing at Meta; one that has its record is about to be attached.
   return Object.values(business.wabas).every((waba) => {
     if (waba.status === "revoking" || ("intent" in waba && waba.intent !== undefined)) return false;
-    return !isSharing(waba) || waba.due === undefined;
+    return waba.status !== "allocated" || waba.due === undefined;
   });
 }
 

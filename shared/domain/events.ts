@@ -37,6 +37,9 @@ export type EventDraft = {
   status?: string;
   previousStatus?: string;
   reason?: string;
+  /** Only of what a person did: who, and why in their words. */
+  by?: string;
+  note?: string;
 };
 
 /** A draft with the identity its write gave it: `eventId` is `transitionId` + index, so repeats are harmless (P1). */

@@ -58,7 +58,8 @@ export function decideRemoval(facts: RemovalFacts, policy: Policy): RemovalDecis
   }
   if (sparing) {
     if (strangers === undefined) return { kind: "read-strangers", removed };
-    if (strangers !== "none") return { kind: "hold", reason: strangers === "some" ? "siblings" : "cannot_tell" };
+    if (strangers !== "none")
+      return { kind: "hold", reason: strangers === "some" ? "unknown_siblings" : "cannot_tell" };
   }
   if (admitted === undefined) return { kind: "ask-breaker" };
   return admitted ? { kind: "mark" } : { kind: "hold", reason: "breaker" };

@@ -10,7 +10,17 @@ import type {
   ShareRequest,
   Waba,
 } from "./business.ts";
-import { dueIn, isAutomatic, isHeld, isSame, isShared, lookDelayMs, resharedAt, windowEnd } from "./business.ts";
+import {
+  dueIn,
+  isAutomatic,
+  isHeld,
+  isSame,
+  isShared,
+  lookDelayMs,
+  reopened,
+  resharedAt,
+  windowEnd,
+} from "./business.ts";
 import { recheckAfterSwitch } from "./calendar.ts";
 import type { EventDraft } from "./events.ts";
 import type { EstateReading, RecordReading } from "./readings.ts";
@@ -177,7 +187,25 @@ export function refuseRevoke(businessId: string | undefined, request: RevokeRequ
 export function mayDelete(business: Business, reading: RecordReading): boolean {
   if (reading.receivingBusinessId !== business.businessId) return false;
   const record = business.records[reading.allocationId];
-  return record?.deleteAnswered?.epoch !== business.revocation?.epoch || reading.seen === "live";
+  return record?.deleteAnswered?.epoch !== business.revocation?.epoch || reading.seen !== "deleted";
+}
+
+/**
+ * What is about to be deleted, but is not on the item or believed to be dead there, is stored first: a run that dies after
+ * the DELETE would leave nothing that asks for its confirmation (found by simulation).
+ */
+export function withDeletions(business: Business, { records: readings }: EstateReading, now: number): Business {
+  const news = readings.filter((reading) => {
+    const known = business.records[reading.allocationId];
+    return (known === undefined || isConfirmedDeleted(known)) && mayDelete(business, reading);
+  });
+  if (news.length === 0) return business;
+  const records = { ...business.records };
+  for (const { allocationId, creditLineId, seen, readAt } of news) {
+    const state = seen === "deleted" ? "unknown" : "live";
+    records[allocationId] = { creditLineId, epoch: business.epoch, state, recordedAt: now, readAt };
+  }
+  return { ...business, records };
 }
 
 /** What one run of a revocation did and saw. */
@@ -318,8 +346,6 @@ export function recordRecheck(business: Business, estate: EstateReading, stillFu
   const sharedSince = business.recordIntent !== undefined || Object.values(business.wabas).some(isHeld);
   if (sharedSince || (!live && !stillFunded))
     return { business: { ...known, revocation: rest }, events: [], conclusions: [] };
-  const { doneAt: _over, ...reopened } = rest;
-  const due = { nextAt: now, looks: 0, sweeps: 0 };
   const event: EventDraft = {
     detailType: "Revocation Started",
     commandId: revocation.request.commandId,
@@ -327,7 +353,8 @@ export function recordRecheck(business: Business, estate: EstateReading, stillFu
     reason: "late_record",
     ...wabaIdsOf(business),
   };
-  return { business: { ...known, revocation: { ...reopened, state: "open", due } }, events: [event], conclusions: [] };
+  const due = { nextAt: now, looks: 0, sweeps: 0 };
+  return { business: reopened(known, rest, due), events: [event], conclusions: [] };
 }
 
 function concludeRevoke(business: Business, request: RevokeRequest, state: Revocation["state"]): Conclusion {
@@ -354,7 +381,10 @@ function stayOpen(
   policy: Policy,
 ): Change {
   const looks = (revocation.due?.looks ?? 0) + 1;
-  const due = { nextAt: now + lookDelayMs(looks, policy.settleWindowMs), looks, sweeps: 0 };
+  // A run before its time, by a command that joined, does not put off the look that is due (found by simulation).
+  const isEarly = revocation.due !== undefined && now < revocation.due.nextAt;
+  const later = { nextAt: now + lookDelayMs(looks, policy.settleWindowMs), looks, sweeps: 0 };
+  const due = isEarly ? revocation.due : later;
   const next: Business = { ...business, revocation: { ...revocation, openReason, due, incompleteAnnounced: true } };
   const event: EventDraft = {
     detailType: "Revocation Incomplete",

@@ -22,6 +22,7 @@ import {
   isSharing,
   lookDelayMs,
   lookingAgain,
+  reopened,
   windowEnd,
   withoutWaiting,
   withWaba,
@@ -238,7 +239,7 @@ function isLastWord(business: Business, policy: Policy): boolean {
   return business.revocation?.state === "open" || isRevoked(business, policy.clockSkewMs);
 }
 
-function isUnread(record: RecordReading): boolean {
+export function isUnread(record: RecordReading): boolean {
   return record.seen === "unreadable" || record.seen === "strange";
 }
 
@@ -658,7 +659,7 @@ function isAbsent(business: Business, wabaId: string, intent: Intent, { funding,
 }
 
 /** A live record is explained by having been known before the intent, or by being a sibling's. An id that came back to life is not. */
-function isExplained(business: Business, wabaId: string, intent: Intent, allocationId: string): boolean {
+export function isExplained(business: Business, wabaId: string, intent: Intent, allocationId: string): boolean {
   const record = business.records[allocationId];
   if (record === undefined || record.state === "deleted") return false;
   if (record.recordedAt <= intent.madeAt) return true;
@@ -811,10 +812,9 @@ export function recordLateAnswer(
     // A later share, flagged or after a revocation of nothing: re-opening would take it along (H7c).
     const sharedSince = business.recordIntent !== undefined || Object.values(business.wabas).some(isHeld);
     if (settled && !sharedSince) {
-      const { doneAt: _over, incompleteAnnounced: _said, ...rest } = revocation;
-      const reopened: Business = { ...next, revocation: { ...rest, state: "open", due } };
+      const open = reopened(next, revocation, due);
       const marked =
-        waba?.status === "revoked" ? withWaba(reopened, request.wabaId, { ...waba, status: "revoking" }) : reopened;
+        waba?.status === "revoked" ? withWaba(open, request.wabaId, { ...waba, status: "revoking" }) : open;
       return { ...changeTo(marked), events: [{ ...base, detailType: "Revocation Started", reason: "late_record" }] };
     }
   }

@@ -1,5 +1,6 @@
 import * as z from "zod/mini";
 import type { Failure, Reason } from "../domain/reasons.ts";
+import type { GraphAnswer } from "./transport.ts";
 
 /**
  * Meta's errors as data (graph-api.md §4). HTTP status is no reliable classifier: the code comes first.
@@ -95,7 +96,12 @@ export type GraphFailure = Failure & { class: GraphErrorClass };
 /** Meta repeats a malformed token in its message: what was sent, and whatever looks like a token, is taken out. */
 function withoutSecrets(message: string, secrets: readonly string[]): string {
   const redacted = secrets.reduce((text, secret) => text.replaceAll(secret, "[token]"), message);
-  return redacted.replaceAll(/EAA[A-Za-z0-9]{8,}/g, "[token]");
+  return withoutTokens(redacted);
+}
+
+/** The text without what looks like one of Meta's tokens. */
+export function withoutTokens(text: string): string {
+  return text.replaceAll(/EAA[A-Za-z0-9]{8,}/g, "[token]");
 }
 
 /**
@@ -122,6 +128,13 @@ export function classify(status: number, body: unknown, secrets: readonly string
   if (byCode?.class === "throttled") return failureOf("throttled", about);
   if (byCode !== undefined && isTransient !== true) return failureOf(byCode.class, about);
   return failureOf(byCode === undefined ? defaultClass : "transient", about);
+}
+
+/** What an answer counts as: its class, `ok`, or that there is none. Never throws. */
+export function classOf(answer: GraphAnswer, at: number): GraphErrorClass | "ok" | "not-sent" | "no-answer" {
+  if (answer.kind !== "answer") return answer.kind;
+  const isError = envelopeSchema.safeParse(answer.body).success || answer.status < 200 || answer.status >= 300;
+  return isError ? classify(answer.status, answer.body, [], at).class : "ok";
 }
 
 /** No answer, or none that can be read. */

@@ -19,7 +19,7 @@ import { reasonClasses, type Failure, type Reason } from "../domain/reasons.ts";
 const text = z.string();
 const time = z.number();
 
-function isReason(value: string): value is Reason {
+export function isReason(value: string): value is Reason {
   return Object.hasOwn(reasonClasses, value);
 }
 
@@ -182,6 +182,8 @@ export const eventSchema = z.object({
   status: z.optional(text),
   previousStatus: z.optional(text),
   reason: z.optional(text),
+  by: z.optional(text),
+  note: z.optional(text),
 }) satisfies z.ZodMiniType<RecordedEvent>;
 
 /** `WABA#<id>`: the owner, written once; when Meta told us that it was added; and revokes that came before the owner was known. */

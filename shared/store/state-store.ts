@@ -18,6 +18,7 @@ import type { CommandRecord, Pointer } from "./items.ts";
 import { businessSchema, commandSchema, dueShardOf, keys, pointerSchema } from "./items.ts";
 import type { LimitStore } from "./limit-store.ts";
 import { createLimitStore } from "./limit-store.ts";
+import { type Concluded, type Identified, identify, recordEvent, withoutAnswered } from "./transition.ts";
 
 /**
  * The State table. Every read is strongly consistent; every write is conditional, and its loser is given the item as it
@@ -118,14 +119,18 @@ export function createStateStore(deps: {
       const transition = identify(newId(), change, now);
       if (change.business === loaded) return concludeUnchanged(loaded, transition, now);
       const business: Business = { ...change.business, version: loaded.version + 1, changedAt: now };
-      const put = {
-        TableName,
-        Item: businessItem(business, transition),
-        ConditionExpression: loaded.version === 0 ? "attribute_not_exists(pk)" : "version = :loaded",
-        ...(loaded.version === 0 ? {} : { ExpressionAttributeValues: marshall({ ":loaded": loaded.version }) }),
-        ReturnValuesOnConditionCheckFailure: "ALL_OLD" as const,
-      };
-      return write({ Put: put }, () => client.send(new PutItemCommand(put)), business, transition, now);
+      function put(identified: Identified): TransactWriteItem {
+        return {
+          Put: {
+            TableName,
+            Item: businessItem(business, identified),
+            ConditionExpression: loaded.version === 0 ? "attribute_not_exists(pk)" : "version = :loaded",
+            ...(loaded.version === 0 ? {} : { ExpressionAttributeValues: marshall({ ":loaded": loaded.version }) }),
+            ReturnValuesOnConditionCheckFailure: "ALL_OLD",
+          },
+        };
+      }
+      return write(put, business, transition, now);
     },
 
     async settle(loaded, settlement, now) {
@@ -142,31 +147,35 @@ export function createStateStore(deps: {
         ...(recordIntent === undefined ? [] : ["recordIntent = :note"]),
       ];
       const settled = ofRecord && recordIntent === undefined ? " REMOVE recordIntent" : "";
-      const update = {
-        TableName,
-        Key: marshall({ pk }),
-        UpdateExpression: `SET ${sets.join(", ")}${settled}`,
-        ConditionExpression: `${ofRecord ? "recordIntent.id" : "wabas.#waba.intent.id"} = :intent AND epoch = :epoch`,
-        ExpressionAttributeNames: {
-          "#waba": wabaId,
-          ...(record === undefined ? {} : { "#record": record.allocationId }),
-        },
-        ExpressionAttributeValues: toItem({
-          ":waba": settlement.waba,
-          ":transition": transition.id,
-          ":now": now,
-          ":events": transition.events,
-          ":shard": dueShardOf(pk),
-          ":due": due,
-          ":one": 1,
-          ":intent": settlement.intentId,
-          ":epoch": settlement.epoch,
-          ...(record === undefined ? {} : { ":record": record.record }),
-          ...(recordIntent === undefined ? {} : { ":note": recordIntent }),
-        }),
-        ReturnValuesOnConditionCheckFailure: "ALL_OLD" as const,
-      };
-      return write({ Update: update }, () => client.send(new UpdateItemCommand(update)), after, transition, now);
+      function update({ id, events }: Identified): TransactWriteItem {
+        return {
+          Update: {
+            TableName,
+            Key: marshall({ pk }),
+            UpdateExpression: `SET ${sets.join(", ")}${settled}`,
+            ConditionExpression: `${ofRecord ? "recordIntent.id" : "wabas.#waba.intent.id"} = :intent AND epoch = :epoch`,
+            ExpressionAttributeNames: {
+              "#waba": wabaId,
+              ...(record === undefined ? {} : { "#record": record.allocationId }),
+            },
+            ExpressionAttributeValues: toItem({
+              ":waba": settlement.waba,
+              ":transition": id,
+              ":now": now,
+              ":events": events,
+              ":shard": dueShardOf(pk),
+              ":due": due,
+              ":one": 1,
+              ":intent": settlement.intentId,
+              ":epoch": settlement.epoch,
+              ...(record === undefined ? {} : { ":record": record.record }),
+              ...(recordIntent === undefined ? {} : { ":note": recordIntent }),
+            }),
+            ReturnValuesOnConditionCheckFailure: "ALL_OLD",
+          },
+        };
+      }
+      return write(update, after, transition, now);
     },
 
     async conclude(conclusion, now) {
@@ -308,13 +317,12 @@ export function createStateStore(deps: {
       ReturnValuesOnConditionCheckFailure: "ALL_OLD" as const,
     };
     const announce = true;
-    return write({ ConditionCheck: check }, async () => {}, loaded, transition, now, announce);
+    return write(() => ({ ConditionCheck: check }), loaded, transition, now, announce);
   }
 
   /** One item alone, or with the commands it concludes in one transaction: state and outcome are recorded together or not at all. */
   async function write(
-    guarded: TransactWriteItem,
-    alone: () => Promise<unknown>,
+    guarded: (transition: Identified) => TransactWriteItem,
     business: Business,
     transition: Identified,
     now: number,
@@ -323,19 +331,18 @@ export function createStateStore(deps: {
   ): Promise<Written> {
     try {
       if (transition.concluded.length === 0) {
-        await alone();
+        await writeAlone(guarded(transition));
         return { saved: true, business };
       }
       const rows = transition.concluded.map((concluded) => concludedPut(concluded, transition.id, now, announce));
-      await transact([guarded, ...rows.map((Put) => ({ Put }))]);
+      await transact([guarded(transition), ...rows.map((Put) => ({ Put }))]);
       return { saved: true, business };
     } catch (error) {
       const lost = lostItem(error);
       if (lost === undefined) throw error;
       if (lost.kind === "commands") {
         // These commands were answered before. The state, and the answers of the others, must be written all the same.
-        const concluded = transition.concluded.filter((_, index) => !lost.indexes.includes(index));
-        return write(guarded, alone, business, { ...transition, concluded }, now, announce);
+        return write(guarded, business, withoutAnswered(transition, lost.indexes), now, announce);
       }
       if (lost.item === undefined) return { saved: false, current: undefined };
       const current = unmarshall(lost.item);
@@ -343,6 +350,11 @@ export function createStateStore(deps: {
       if (current["transitionId"] === transition.id) return { saved: true, business: parseBusiness(current) };
       return { saved: false, current: parseBusiness(current) };
     }
+  }
+
+  async function writeAlone({ Put, Update }: TransactWriteItem): Promise<void> {
+    if (Put !== undefined) await client.send(new PutItemCommand(Put));
+    if (Update !== undefined) await client.send(new UpdateItemCommand(Update));
   }
 
   /** A busy sibling must not make a settle fail (H26): a conflict is no answer, so the same transaction is tried again. */
@@ -419,27 +431,6 @@ const conflictDelayMs = 20;
 
 /** A command's row is final once concluded, so its version is above every number of failed attempts. */
 const concludedVersion = 1_000_000;
-
-type Concluded = { conclusion: Conclusion | AccountConclusion; event: RecordedEvent };
-type Identified = { id: string; events: RecordedEvent[]; concluded: Concluded[] };
-
-/** Gives a change's events their ids: `transitionId` + index, over its own events and those of the commands it concludes. */
-function identify(
-  id: string,
-  change: { events: EventDraft[]; conclusions: (Conclusion | AccountConclusion)[] },
-  now: number,
-): Identified {
-  const events = change.events.map((draft, index) => recordEvent(draft, id, index, now));
-  const concluded = change.conclusions.map((conclusion, index) => ({
-    conclusion,
-    event: recordEvent(conclusion.event, id, events.length + index, now),
-  }));
-  return { id, events: [...events, ...concluded.map(({ event }) => event)], concluded };
-}
-
-function recordEvent(draft: EventDraft, transitionId: string, index: number, now: number): RecordedEvent {
-  return { ...draft, eventId: `${transitionId}-${index}`, occurredAt: now };
-}
 
 function businessItem(business: Business, { id, events }: Identified): Record<string, AttributeValue> {
   const pk = keys.business(business.businessId);

@@ -104,7 +104,7 @@ describe("a customer who leaves", () => {
     await flows.leave();
     const removed = flows.removed();
     await flows.deliver(removed);
-    expect(await flows.held()).toBe("siblings");
+    expect(await flows.held()).toBe("unknown_siblings");
     expect(flows.deletes()).toEqual([]);
   });
 

@@ -76,6 +76,17 @@ describe("queues", () => {
     expect(VisibilityTimeout).toBeGreaterThanOrEqual(6 * functionOf(name).Timeout);
   });
 
+  test.each(commandNames)("let %s dead letters go back to their own queue only", (name) => {
+    const { RedriveAllowPolicy } = resource("AWS::SQS::Queue", `${capitalized(name)}DeadLetterQueue`).Properties;
+    expect(RedriveAllowPolicy.redrivePermission).toBe("byQueue");
+    expect(RedriveAllowPolicy.sourceQueueArns.map(flatten)).toEqual([
+      `arn:<AWS::Partition>:sqs:<AWS::Region>:<AWS::AccountId>:credit-lines-prod-${name}`,
+    ]);
+    expect(resource("AWS::SQS::Queue", `${capitalized(name)}Queue`).Properties.QueueName).toBe(
+      `credit-lines-prod-${name}`,
+    );
+  });
+
   test("accept commands from the producers' accounts, dead letters from nobody", () => {
     const senders: string[] = propertiesOf("AWS::SQS::QueuePolicy").flatMap((policy) =>
       policy.PolicyDocument.Statement.filter((statement: Properties) => statement.Effect === "Allow").map(
@@ -181,6 +192,14 @@ describe("functions", () => {
     }
   });
 
+  test.each(functionNames)("%s is traced by Lambda itself, and is not made before it may send traces", (name) => {
+    expect(functionOf(name).TracingConfig).toEqual({ Mode: "Active" });
+    const { DependsOn } = resource("AWS::Lambda::Function", `${capitalized(name)}Function`) as { DependsOn?: string[] };
+    expect(DependsOn).toContainEqual(expect.stringMatching(/^Tracing/));
+    const { Roles } = resource("AWS::IAM::Policy", "Tracing").Properties;
+    expect(Roles.map(flatten)).toContain(`<${capitalized(name)}Role>`);
+  });
+
   test("a log group keeps each one's log for as long as the stage says", () => {
     expect(propertiesOf("AWS::Logs::LogGroup").map((group) => group.RetentionInDays)).toEqual([90, 90, 90, 90, 90]);
     for (const name of functionNames) {
@@ -194,8 +213,6 @@ describe("permissions", () => {
     return [`logs:CreateLogStream <${name}LogGroup.Arn>`, `logs:PutLogEvents <${name}LogGroup.Arn>`];
   }
   const state = ["GetItem", "PutItem", "UpdateItem"].map((action) => `dynamodb:${action} <State.Arn>`);
-  // An outcome that leaves its business as it is, is recorded only while that is so (T4).
-  const decided = [...state, "dynamodb:ConditionCheckItem <State.Arn>"];
   function ownQueue(name: string): string[] {
     return [
       `sqs:DeleteMessage <${name}Queue.Arn>`,
@@ -215,7 +232,8 @@ describe("permissions", () => {
       "Share",
       [
         ...log("Share"),
-        ...decided,
+        ...state,
+        "dynamodb:ConditionCheckItem <State.Arn>",
         ...ownQueue("Share"),
         announce,
         systemToken,
@@ -223,8 +241,8 @@ describe("permissions", () => {
         "sqs:SendMessage <VerifyQueue.Arn>",
       ],
     ],
-    ["Verify", [...log("Verify"), ...decided, ...ownQueue("Verify"), announce, systemToken, businessTokens]],
-    ["Revoke", [...log("Revoke"), ...decided, ...ownQueue("Revoke"), announce, systemToken]],
+    ["Verify", [...log("Verify"), ...state, ...ownQueue("Verify"), announce, systemToken, businessTokens]],
+    ["Revoke", [...log("Revoke"), ...state, ...ownQueue("Revoke"), announce, systemToken]],
     [
       "Publish",
       [
@@ -271,9 +289,17 @@ describe("permissions", () => {
 
   test("come from no other policy", () => {
     const roles = propertiesOf("AWS::IAM::Role");
-    expect(roles).toHaveLength(6);
-    template.resourceCountIs("AWS::IAM::Policy", 6);
-    for (const role of roles) expect(Object.keys(role)).toEqual(["AssumeRolePolicyDocument"]);
+    const working = roles.filter(({ RoleName }) => RoleName === undefined);
+    expect(working).toHaveLength(6);
+    for (const role of working) expect(Object.keys(role)).toEqual(["AssumeRolePolicyDocument"]);
+    const shared = Object.keys(template.findResources("AWS::IAM::Policy")).filter(
+      (id) => !/RoleDefaultPolicy/.test(id),
+    );
+    expect(shared.map((id) => id.replace(/[0-9A-F]{8}$/, "")).toSorted()).toEqual([
+      "OnCallAct",
+      "OnCallLook",
+      "Tracing",
+    ]);
     for (const name of functionNames) {
       expect(flatten(functionOf(name).Role)).toBe(`<${capitalized(name)}Role.Arn>`);
     }
@@ -393,9 +419,12 @@ describe("data", () => {
     expect(DeletionPolicy).toBe("Retain");
   });
 
-  test("a stage that keeps nothing can be deleted whole", () => {
-    const local = templateOf(parseStageConfig(localStage, "the test"));
-    for (const table of Object.values(local.findResources("AWS::DynamoDB::Table"))) {
+  test.each([
+    ["local", parseStageConfig(localStage, "the test")],
+    ["dev", deployedStage({ stage: "dev" })],
+  ])("the stage %s, which keeps nothing, can be deleted whole", (_name, config) => {
+    const whole = templateOf(config);
+    for (const table of Object.values(whole.findResources("AWS::DynamoDB::Table"))) {
       expect(table.Properties.DeletionProtectionEnabled).toBe(false);
       expect(table.DeletionPolicy).toBe("Delete");
     }
@@ -404,6 +433,12 @@ describe("data", () => {
   test("the system token's secret has a name and no value", () => {
     expect(propertiesOf("AWS::SecretsManager::Secret")).toEqual([
       { Name: "credit-lines/prod/system-token", Description: expect.any(String) },
+    ]);
+  });
+
+  test("every event is archived for as long as the logs are kept, so that a consumer can have it again", () => {
+    expect(propertiesOf("AWS::Events::Archive")).toMatchObject([
+      { ArchiveName: "credit-lines-prod", EventPattern: { source: ["credit-lines"] }, RetentionDays: 90 },
     ]);
   });
 
@@ -422,9 +457,9 @@ describe("alarms", () => {
   const alarms = propertiesOf("AWS::CloudWatch::Alarm");
 
   test("tell in a sentence who is hurt, and wake the configured topics", () => {
-    expect(alarms).toHaveLength(3 * 4 + 4 + 7);
+    expect(alarms).toHaveLength(3 * 4 + 4 + 7 + 9);
     for (const alarm of alarms) {
-      expect(alarm.AlarmDescription).toMatch(/^[A-Z].{40,}\.$/);
+      expect(alarm.AlarmDescription).toMatch(/^[A-Z].{40,}\. Runbook: infra\/ops\/runbooks\/[a-z-]+\.md$/);
       expect(alarm.AlarmActions).toEqual([topic]);
     }
   });
@@ -530,6 +565,8 @@ describe("the webhook", () => {
       "secretsmanager:GetSecretValue my/app-secret-??????",
       "secretsmanager:GetSecretValue my/verify-token-??????",
       "sqs:SendMessage <RevokeQueue.Arn>",
+      "xray:PutTelemetryRecords *",
+      "xray:PutTraceSegments *",
     ]);
   });
 });
@@ -563,7 +600,7 @@ describe("cdk-nag", () => {
     expect(() => app.synth()).toThrow(new RegExp(`${bare.node.path}/.*\n.*AwsSolutions-SQS3`));
   });
 
-  test("would find these six things, were they not acknowledged", () => {
+  test("would find these eight things, were they not acknowledged", () => {
     const { app, stack } = stackOf(deployedStage());
     Template.fromStack(stack);
     const businessTokens =
@@ -576,11 +613,13 @@ describe("cdk-nag", () => {
         violatingResources.map(({ constructPath }) => `${constructPath}: ${ruleName.replace(/[0-9A-F]{8}\./, ".")}`),
       );
     expect(found.map((finding) => finding.replace(/^credit-lines-prod\//, "")).toSorted()).toEqual([
+      "OnCall/Look/Resource: AwsSolutions-IAM5[Resource::*]",
       "Publish/Role/DefaultPolicy/Resource: AwsSolutions-IAM5[Resource::<PublishUndeliveredBucket.Arn>/aws/lambda/*]",
       "Publish/Role/DefaultPolicy/Resource: AwsSolutions-IAM5[Resource::<State.Arn>/stream/*]",
       "Publish/UndeliveredBucket/Resource: AwsSolutions-S1",
       `Share/Role/DefaultPolicy/Resource: ${businessTokens}`,
       "SystemToken: AwsSolutions-SMG4",
+      "Tracing/Resource: AwsSolutions-IAM5[Resource::*]",
       `Verify/Role/DefaultPolicy/Resource: ${businessTokens}`,
     ]);
   });

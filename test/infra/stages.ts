@@ -48,6 +48,6 @@ export function flatten(value: unknown): string {
   throw new Error(`Not a value of the template: ${JSON.stringify(value)}`);
 }
 
-function withoutHash(logicalId: string): string {
+export function withoutHash(logicalId: string): string {
   return logicalId.replace(/[0-9A-F]{8}$/, "");
 }

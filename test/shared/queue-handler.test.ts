@@ -326,6 +326,21 @@ describe("a command that must wait and is on no item", () => {
     expect((await stack.counts(urls.own)).delayed).toBe(delayed + 1);
   });
 
+  test("is recorded when it is given up after three days of a throttle, before which it never came to its flow", async () => {
+    await deps.store.saveBlockedUntil(Date.now() + hourMs);
+    const firstSentAt = Date.now() - 72 * hourMs - 1000;
+    const command = shareCommand("120000000000001", { requestedAt: new Date(firstSentAt).toISOString() });
+    const copied = { dataType: "Number", stringValue: String(firstSentAt) } as const;
+    const record = sqsRecord(command, { attributes: { firstSentAt: copied } });
+    const { seen, handler } = handlerOf();
+    expect(await failuresOf(handler, record)).toEqual([record.messageId]);
+    expect(seen).toEqual([]);
+    expect(await rowOf(`COMMAND#${command.commandId}`)).toMatchObject({
+      reason: "meta_unavailable",
+      blockedAnnounced: true,
+    });
+  });
+
   test("is left to the dead letters after three days, and announced", async () => {
     const firstSentAt = Date.now() - 72 * hourMs - 1000;
     const command = shareCommand("120000000000001", { requestedAt: new Date(firstSentAt).toISOString() });

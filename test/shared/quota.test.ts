@@ -207,11 +207,11 @@ describe("while the hour's calls are nearly used", () => {
     await putReading(0.85, minuteMs + 1);
     useCalls(0.9);
     const quotas = Array.from({ length: 5 }, () => createQuota({ store, now: Date.now, stopAt: 0.8 }));
-    const holds = await Promise.all(quotas.map((quota) => quota.hold()));
+    const holds = await Promise.all(quotas.map((quota) => quota.hold(AbortSignal.timeout(5000))));
     expect(holds.filter((hold) => hold === undefined)).toHaveLength(1);
-    expect(await createQuota({ store, now: Date.now, stopAt: 0.8 }).hold()).toBeDefined();
+    expect(await createQuota({ store, now: Date.now, stopAt: 0.8 }).hold(AbortSignal.timeout(5000))).toBeDefined();
     const later = createQuota({ store, now: () => Date.now() + minuteMs, stopAt: 0.8 });
-    expect(await later.hold()).toBeUndefined();
+    expect(await later.hold(AbortSignal.timeout(5000))).toBeUndefined();
   });
 });
 
@@ -239,7 +239,7 @@ describe("what Meta's answers tell", () => {
     const written: unknown[] = [];
     for (const ms of [0, 4999, 1, 5000, 5000, 5000]) {
       clock.now += ms;
-      await quota.hold();
+      await quota.hold(AbortSignal.timeout(5000));
       await quota.finish(AbortSignal.timeout(1000));
       const item = await quotaItem();
       written.push([item?.["used"], Number(item?.["readAt"]) === clock.now]);

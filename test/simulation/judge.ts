@@ -68,6 +68,8 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
   const parsedBodies = new Map<string, ParsedBody>();
   const done: { businessId: string; epoch: number; at: number }[] = [];
   const announced = new Map<string, RecordedEvent>();
+  const refusals = new Map<string, string>();
+  const served: Invocation[] = [];
   const lastWriter = new Map<string, Invocation | undefined>();
   let lastBusinessChange: TableChange | undefined;
   let violation: Violation | undefined;
@@ -320,7 +322,8 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         ({ n, time }) =>
           calls.get(n)?.name === "E9" && calls.get(n)?.subject === recordId && time >= (begun?.time ?? 0),
       )?.time;
-      if (deletedAt === undefined) return broken("I2a", `done without a DELETE of ${recordId}`);
+      // A life that no list shows (A4) is not known to anybody.
+      if (deletedAt === undefined) return breachable("I2a", `done without a DELETE of ${recordId}`);
       const isConfirmed = ledger.some(
         (call) =>
           call.name === "E6" && call.path === `/${recordId}` && call.time >= deletedAt && call.status !== undefined,
@@ -440,6 +443,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
 
   /** I8: a body that can never be read goes to the dead letters at once, whatever its neighbours do. */
   function onServed(invocation: Invocation, batch: Message[], failed: string[]): void {
+    served.push(invocation);
     if (invocation.faults > 0) return;
     for (const { key, work, body } of batch) {
       if (!failed.includes(key) || body.includes('"continue"')) continue;
@@ -448,8 +452,34 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     }
   }
 
+  /** T2: a command that comes again gets the same answer under the same id. */
+  function judgeRefusals({ detailType, commandId, eventId }: RecordedEvent): void {
+    if (!detailType.endsWith(" Refused") || commandId === undefined || isReused(commandId)) return;
+    const before = refusals.get(commandId) ?? eventId;
+    refusals.set(commandId, before);
+    if (before !== eventId) broken("T2", `${commandId} is refused under ${before} and again under ${eventId}`);
+  }
+
+  /** S7: every id that an answer named is on its item, however late the answer came. */
+  function judgeAnswers({ key, process, metaReads }: Invocation): void {
+    if (!process.isAlive) return;
+    const own = engine.faults.filter((fault) => fault.key.startsWith(`${key}#`));
+    if (own.some(({ boundary }) => storeBoundaries.has(boundary))) return;
+    for (const { name, id, body, isOk } of metaReads) {
+      const answered = recordOf(body)["allocation_config_id"];
+      if (!isOk || (name !== "E2" && name !== "E4") || typeof answered !== "string") continue;
+      const businessId =
+        name === "E4"
+          ? id
+          : history.customers.find(({ wabas }) => wabas.some(({ wabaId }) => wabaId === id))?.businessId;
+      const item = theRoom().table.get(keys.business(businessId ?? ""))?.business;
+      if (item?.records[answered] === undefined) broken("S7", `${answered}, which ${name} answered, is on no item`);
+    }
+  }
+
   function onEvent(event: RecordedEvent): void {
     coverage.events[event.detailType] = (coverage.events[event.detailType] ?? 0) + 1;
+    judgeRefusals(event);
     const known = announced.get(event.eventId);
     if (known !== undefined && canonical(known) !== canonical(event)) {
       broken("I3", `two different events are announced under ${event.eventId}`);
@@ -461,6 +491,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
 
   /** @param isCut before all that was under way had come to its end. */
   function judgeEnd(isCut: boolean): void {
+    for (const invocation of served) judgeAnswers(invocation);
     const { meta, table, stream, audit } = theRoom();
     judgeEffects(meta);
     judgeRevoked(meta);
@@ -578,8 +609,9 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       const isTold = [...announced.values()].some(
         ({ detailType, allocationConfigId }) => detailType === "Drift Found" && allocationConfigId === record.id,
       );
+      // What the list hides (A4), no scan sees.
       if (isRevoked && !isTold)
-        broken("I2c", `${record.id} of the revoked ${businessId} is live, though its answer came`);
+        breachable("I2c", `${record.id} of the revoked ${businessId} is live, though its answer came`);
     }
   }
 
@@ -783,6 +815,9 @@ const several = Symbol("several");
 function isBeginning(kind: MetaChange["kind"]): boolean {
   return kind === "allocation_created" || kind === "allocation_revived";
 }
+
+/** Where a fault may keep an answer from being recorded. */
+const storeBoundaries: ReadonlySet<string> = new Set(["settle", "commit", "loadBusiness"]);
 
 const askForHelp: ReadonlySet<string> = new Set([
   "Share In Doubt",

@@ -1,13 +1,20 @@
-import type { AccountConclusion, AccountNotice } from "../../shared/domain/account.ts";
-import type { Business, Conclusion, Request } from "../../shared/domain/business.ts";
+import type { AccountNotice } from "../../shared/domain/account.ts";
+import type { Business, Request } from "../../shared/domain/business.ts";
 import { dueAt } from "../../shared/domain/business.ts";
-import type { EventDraft, RecordedEvent } from "../../shared/domain/events.ts";
+import type { RecordedEvent } from "../../shared/domain/events.ts";
 import type { DueIndex, DueItem } from "../../shared/store/due-index.ts";
 import type { Finding } from "../../shared/domain/findings.ts";
 import type { Breaker, CommandRecord, Pointer, Reading, Scan } from "../../shared/store/items.ts";
 import type { LimitStore, Removals } from "../../shared/store/limit-store.ts";
 import { keys } from "../../shared/store/items.ts";
 import type { StateStore, Written } from "../../shared/store/state-store.ts";
+import {
+  type Concluded,
+  type Identified,
+  identify,
+  recordEvent,
+  withoutAnswered,
+} from "../../shared/store/transition.ts";
 
 /**
  * The State table in memory: items that no one can change, conditions, transactions, and what the stream would show. It
@@ -89,10 +96,13 @@ export function createMemoryStore(table: MemoryTable, newId: () => string, send:
       function holds(item: Item | undefined): boolean {
         return loaded.version === 0 ? item === undefined : item?.business?.version === loaded.version;
       }
-      if (change.business === loaded) return write("conclude", { pk, holds }, loaded, transition, now, true);
+      if (change.business === loaded) return write("conclude", () => ({ pk, holds }), loaded, transition, now, true);
       const business: Business = { ...change.business, version: loaded.version + 1, changedAt: now };
-      const item = businessItem(business, transition, dueAt(business));
-      return write("commit", { pk, holds, next: () => item }, business, transition, now, false);
+      function guarded(identified: Identified): ItemWrite {
+        const item = businessItem(business, identified, dueAt(business));
+        return { pk, holds, next: () => item };
+      }
+      return write("commit", guarded, business, transition, now, false);
     },
 
     async settle(loaded, settlement, now) {
@@ -106,7 +116,7 @@ export function createMemoryStore(table: MemoryTable, newId: () => string, send:
         const intent = guard === "record" ? business.recordIntent : business.wabas[wabaId]?.intent;
         return intent?.id === settlement.intentId;
       }
-      function next(item: Item | undefined): Item {
+      function next(identified: Identified, item: Item | undefined): Item {
         if (item?.business === undefined) throw new Error("There is nothing to settle");
         const { recordIntent: note, ...current } = item.business;
         const kept = guard === "record" ? recordIntent : note;
@@ -118,9 +128,12 @@ export function createMemoryStore(table: MemoryTable, newId: () => string, send:
           version: current.version + 1,
           changedAt: now,
         };
-        return businessItem(business, transition, due);
+        return businessItem(business, identified, due);
       }
-      return write("settle", { pk, holds, next }, change.business, transition, now, false);
+      function guarded(identified: Identified): ItemWrite {
+        return { pk, holds, next: (item) => next(identified, item) };
+      }
+      return write("settle", guarded, change.business, transition, now, false);
     },
 
     async conclude(conclusion, now) {
@@ -243,21 +256,22 @@ export function createMemoryStore(table: MemoryTable, newId: () => string, send:
 
   async function write(
     name: string,
-    guarded: ItemWrite,
+    guard: (transition: Identified) => ItemWrite,
     business: Business,
     transition: Identified,
     now: number,
     announce: boolean,
   ): Promise<Written> {
     const rows = transition.concluded.map((concluded) => concludedWrite(concluded, transition.id, now, announce));
+    const guarded = guard(transition);
     const isUnwritten = rows.length === 0 && guarded.next === undefined;
     if (isUnwritten) return { saved: true, business };
     const refused = await send(name, () => table.write([guarded, ...rows.map((row) => row.write)]));
     if (refused === undefined) return { saved: true, business };
     const [lostItem, ...lostRows] = refused.failed;
     if (lostItem !== true) {
-      const concluded = transition.concluded.filter((_, index) => lostRows[index] !== true);
-      return write(name, guarded, business, { ...transition, concluded }, now, announce);
+      const answered = lostRows.flatMap((isLost, index) => (isLost ? [index] : []));
+      return write(name, guard, business, withoutAnswered(transition, answered), now, announce);
     }
     const [item] = refused.items;
     if (item?.business === undefined) return { saved: false, current: undefined };
@@ -353,26 +367,6 @@ function createMemoryLimits(table: MemoryTable, newId: () => string, send: SendT
 /** As in the real store: a settle does not see what siblings wrote meanwhile. */
 const settleDueMaxMs = 60_000;
 const concludedVersion = 1_000_000;
-
-type Concluded = { conclusion: Conclusion | AccountConclusion; event: RecordedEvent };
-type Identified = { id: string; events: RecordedEvent[]; concluded: Concluded[] };
-
-function identify(
-  id: string,
-  change: { events: EventDraft[]; conclusions: (Conclusion | AccountConclusion)[] },
-  now: number,
-): Identified {
-  const events = change.events.map((draft, index) => recordEvent(draft, id, index, now));
-  const concluded = change.conclusions.map((conclusion, index) => ({
-    conclusion,
-    event: recordEvent(conclusion.event, id, events.length + index, now),
-  }));
-  return { id, events: [...events, ...concluded.map(({ event }) => event)], concluded };
-}
-
-function recordEvent(draft: EventDraft, transitionId: string, index: number, now: number): RecordedEvent {
-  return { ...draft, eventId: `${transitionId}-${index}`, occurredAt: now };
-}
 
 function businessItem(business: Business, { id, events }: Identified, due: number | undefined): Item {
   const { version, changedAt } = business;

@@ -207,7 +207,7 @@ export const mutants: readonly Mutant[] = [
       return real(businessId, request, answer, turn, deps);
     },
   ),
-  swap("late-answer-dropped", ["I2c"], shareFlow, "keepLateAnswer", () => async () => {}),
+  swap("late-answer-dropped", ["S7"], shareFlow, "keepLateAnswer", () => async () => {}),
   swap(
     "owner-not-checked",
     ["I5"],
@@ -306,6 +306,42 @@ export const mutants: readonly Mutant[] = [
       ({ probed }) =>
         probed !== true,
   ),
+
+  swap("deletions-not-noted", ["I2a"], revoke, "withDeletions", () => (item) => item),
+  swap("reopened-without-its-attempts", ["chart"], business, "reopened", (real) => (item, ...rest) => ({
+    ...real(item, ...rest),
+    wabas: item.wabas,
+  })),
+  swap(
+    "waiting-shares-hide-findings",
+    ["I6"],
+    "shared/domain/estate.ts",
+    "isCalm",
+    (real) => (item, view) => Object.keys(item.waiting).length === 0 && real(item, view),
+  ),
+  swap(
+    "answers-told-again",
+    ["T2"],
+    "shared/store/transition.ts",
+    "withoutAnswered",
+    (real) => (transition, indexes) => ({ ...real(transition, indexes), events: transition.events }),
+  ),
+  swap("usage-not-asked-anew", ["I3"], "shared/quota.ts", "createQuota", (real) => (deps) => {
+    let isHolding = false;
+    async function check(signal: AbortSignal) {
+      return isHolding ? "unknown" : deps.systemToken.check(signal);
+    }
+    const quota = real({ ...deps, systemToken: { ...deps.systemToken, check } });
+    async function hold(signal: AbortSignal) {
+      isHolding = true;
+      try {
+        return await quota.hold(signal);
+      } finally {
+        isHolding = false;
+      }
+    }
+    return { ...quota, hold };
+  }),
 
   // Belief: nothing without proof.
   swap(

@@ -442,17 +442,16 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       },
     };
     const turn = { endsAt: now() + timeoutMs.reconcile - 3000, signal: new AbortController().signal };
-    engine.invoke(process, `scan ${now() - history.startAt}`, timeoutMs.reconcile, () => {
-      scanEstate(mayBegin, turn, deps).then(
-        ({ state }) => {
-          if (state === "waits") engine.at(now() + sweepEveryMs, () => scan(false));
-        },
-        (error: unknown) => {
-          engine.say(process, `the scan fails: ${String(error)}`);
-          engine.at(now() + sweepEveryMs, () => scan(false));
-        },
-      );
-    });
+    async function run(): Promise<void> {
+      try {
+        const { state } = await scanEstate(mayBegin, turn, deps);
+        if (state !== "waits") return;
+      } catch (error) {
+        engine.say(process, `the scan fails: ${String(error)}`);
+      }
+      engine.at(now() + sweepEveryMs, () => scan(false));
+    }
+    engine.invoke(process, `scan ${now() - history.startAt}`, timeoutMs.reconcile, () => void run());
   }
 
   // --- the world outside

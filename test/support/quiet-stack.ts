@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { GetQueueAttributesCommand, ReceiveMessageCommand, SQSClient, type Message } from "@aws-sdk/client-sqs";
 import type { SQSRecord } from "aws-lambda";
 import * as z from "zod";
@@ -9,6 +10,7 @@ import type { OnCall } from "../../infra/local/aws/gateway.ts";
 import { startLocalAws } from "../../infra/local/aws/local-aws.ts";
 import { loadStack } from "../../infra/local/aws/stack.ts";
 import { synthesizeStage } from "../../infra/synth.ts";
+import { createPauseStore } from "../../shared/store/pause-store.ts";
 
 /**
  * The stage `local`, as it is synthesized, with nothing that runs by itself: no mapping polls and no schedule fires, so
@@ -31,6 +33,13 @@ export async function startQuietStack(
   const client = { endpoint, region: "us-east-1", credentials: { accessKeyId: "test", secretAccessKey: "test" } };
   const sqs = new SQSClient(client);
   const taken: Record<string, Message[]> = {};
+  // A sweep would let the command queues feed their functions again, but for those that a person has paused.
+  const dynamo = new DynamoDBClient(client);
+  const pauses = createPauseStore(dynamo, required(outputs["StateTableName"], "the state table"));
+  for (const queue of ["share", "verify", "revoke"] as const) {
+    await pauses.savePause(queue, { by: "the test", why: "it delivers by itself", since: 0 });
+  }
+  dynamo.destroy();
 
   async function take(url: string, waitSeconds: number): Promise<Message[]> {
     const { Messages } = await sqs.send(

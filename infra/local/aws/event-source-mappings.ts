@@ -2,6 +2,7 @@ import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import * as z from "zod";
 import type { DynamoDb } from "./dynamodb.ts";
+import type { RoleUse } from "./gateway.ts";
 import type { LambdaFunction } from "./lambda.ts";
 import { createMappingControl, type MappingControl } from "./mapping-control.ts";
 import { pollQueue } from "./queue-mapping.ts";
@@ -51,10 +52,12 @@ export type MappingOptions = {
   dynamoDb: DynamoDb;
   dataDirectory: string | undefined;
   onLog: (line: string) => void;
+  onRoleUse: (use: RoleUse) => void;
 };
 
 /** Starts the stack's event source mappings. `close` resolves when none of them does anything any more. */
-export function startEventSourceMappings({ stack, functions, sqs, dynamoDb, dataDirectory, onLog }: MappingOptions) {
+export function startEventSourceMappings(options: MappingOptions) {
+  const { stack, functions, sqs, dynamoDb, dataDirectory, onLog, onRoleUse } = options;
   const prepared = stack
     .each("AWS::Lambda::EventSourceMapping", mappingProperties, ignoredProperties)
     .map(({ resource, properties }) => {
@@ -94,7 +97,14 @@ export function startEventSourceMappings({ stack, functions, sqs, dynamoDb, data
         concurrency: properties.ScalingConfig?.MaximumConcurrency ?? pollersDefault,
         reportsFailures,
       };
-      return () => pollQueue(queue, sqs, control);
+      const asTarget: Sqs = {
+        ...sqs,
+        call: (operation, input) => {
+          onRoleUse({ holder: target.name, service: "sqs", operation, body: JSON.stringify(input) });
+          return sqs.call(operation, input);
+        },
+      };
+      return () => pollQueue(queue, asTarget, control);
     }
     if (source?.type !== "AWS::DynamoDB::Table") {
       throw new Error(`${logicalId}: the source ${properties.EventSourceArn} is no queue or stream here`);
@@ -109,20 +119,38 @@ export function startEventSourceMappings({ stack, functions, sqs, dynamoDb, data
       bisects: properties.BisectBatchOnFunctionError,
       retriesMax: unlimitedWhenNegative(properties.MaximumRetryAttempts),
       ageMaxSeconds: unlimitedWhenNegative(properties.MaximumRecordAgeInSeconds),
-      keepFailed: failureKeeper(logicalId, properties),
+      keepFailed: failureKeeper(logicalId, target, properties),
       checkpoints: createCheckpoints(
         dataDirectory === undefined ? undefined : path.join(dataDirectory, `${uuid}.json`),
       ),
       onLog,
     };
-    return () => pollStream(stream, dynamoDb, control);
+    const asTarget: DynamoDb = {
+      ...dynamoDb,
+      call: (operation, input) => {
+        // An iterator does not name its stream.
+        const body = JSON.stringify({ ...input, StreamArn: stream.streamArn });
+        const [, name = ""] = operation.split(".");
+        onRoleUse({ holder: target.name, service: "dynamodbstreams", operation: name, body });
+        return dynamoDb.call(operation, input);
+      },
+    };
+    return () => pollStream(stream, asTarget, control);
   }
 
-  function failureKeeper(logicalId: string, { DestinationConfig }: MappingProperties): StreamMapping["keepFailed"] {
+  function failureKeeper(
+    logicalId: string,
+    target: LambdaFunction,
+    { DestinationConfig }: MappingProperties,
+  ): StreamMapping["keepFailed"] {
     const bucket = DestinationConfig?.OnFailure.Destination.replace("arn:aws:s3:::", "");
     if (bucket === undefined) return undefined;
     if (!sqs.buckets.has(bucket)) throw new Error(`${logicalId}: the stack has no bucket ${bucket}`);
-    return (key, body) => sqs.putObject(bucket, key, body);
+    return (key, body) => {
+      const use = { holder: target.name, service: "s3", operation: "PutObject" };
+      onRoleUse({ ...use, body: JSON.stringify({ Bucket: bucket, Key: key }) });
+      return sqs.putObject(bucket, key, body);
+    };
   }
 
   return {

@@ -2,12 +2,14 @@ import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { setImmediate } from "node:timers/promises";
 import * as z from "zod";
+import type { QueryOperation } from "./account.ts";
 import type { DynamoDb } from "./dynamodb.ts";
 import type { LocalEvent } from "./event-bridge.ts";
 import type { EventSourceMapping } from "./event-source-mappings.ts";
 import type { FunctionUrl } from "./function-url.ts";
 import type { InvocationResult, LambdaFunction, RunningInvocation } from "./lambda.ts";
 import { type Answer, errorAnswer, jsonAnswer, type Operation } from "./protocol.ts";
+import type { Schedule } from "./scheduler.ts";
 import { parseQueryCall, queryAnswer } from "./sqs-query-protocol.ts";
 import type { Sqs } from "./sqs.ts";
 
@@ -17,8 +19,10 @@ export type Services = {
   dynamoDb: DynamoDb;
   secretsManager: Readonly<Record<string, Operation>>;
   eventBridge: Readonly<Record<string, Operation>>;
+  account: Readonly<Record<string, QueryOperation>>;
   functionUrls: readonly FunctionUrl[];
   mappings: readonly EventSourceMapping[];
+  schedules: readonly Schedule[];
   eventsAfter: (n: number) => LocalEvent[];
   running: () => RunningInvocation[];
   findFunction: (name: string) => LambdaFunction;
@@ -26,7 +30,10 @@ export type Services = {
   invokeNow: (name: string, payload: unknown) => Promise<InvocationResult>;
 };
 
-/** A call to an AWS service, with its JSON as it came. Who makes it is known of the stack's functions and their processes. */
+/**
+ * A call to an AWS service, with its JSON as it came (of a REST call: what its path says, as JSON). Who makes it is known of
+ * the stack's functions and their processes.
+ */
 export type AwsCall = {
   service: string;
   operation: string;
@@ -40,6 +47,9 @@ export type AwsCall = {
  * loses the connection.
  */
 export type OnCall = (call: AwsCall, proceed: () => Promise<Answer>) => Promise<Answer>;
+
+/** What Lambda's pollers and EventBridge Scheduler ask of AWS by themselves, with the role of a function or of a schedule. */
+export type RoleUse = { holder: string; service: string; operation: string; body: string };
 
 export type Gateway = {
   endpoint: string;
@@ -103,16 +113,29 @@ export async function startGateway(port: number, onCall: OnCall): Promise<Gatewa
 async function route(call: Call, services: Services, onCall: OnCall): Promise<Answer> {
   const path = call.url.split("?")[0] ?? "/";
   if (path.startsWith("/_local/")) return guarded(() => local(call, path, services));
-  if (path.startsWith("/2015-03-31/")) return guarded(() => lambdaApi(call, path, services));
+  if (path.startsWith("/schedules/")) return guarded(() => getSchedule(path, services));
+  const functionName = /Credential=local-([^/]+)\//.exec(call.headers["authorization"] ?? "")?.[1];
+  const sessionToken = call.headers["x-amz-security-token"];
+  if (path.startsWith("/2015-03-31/")) {
+    return onCall({ service: "lambda", ...lambdaOperation(call, path), functionName, sessionToken }, () =>
+      guarded(() => lambdaApi(call, path, services)),
+    );
+  }
 
   const form = call.headers["content-type"]?.startsWith("application/x-www-form-urlencoded") === true;
   const target = call.headers["x-amz-target"];
-  const [, bucket = ""] = path.split("/");
-  if (target === undefined && !form && services.sqs.buckets.has(bucket)) return services.sqs.s3(call);
+  const [, bucket = "", ...key] = path.split("/");
+  if (target === undefined && !form && services.sqs.buckets.has(bucket)) {
+    const operation = s3Operation(call.method, key.length > 0 && key[0] !== "");
+    const body = JSON.stringify({ Bucket: bucket, Key: key.join("/") });
+    return onCall({ service: "s3", operation, body, functionName, sessionToken }, () => services.sqs.s3(call));
+  }
 
-  const sessionToken = call.headers["x-amz-security-token"];
-  const functionName = /Credential=local-([^/]+)\//.exec(call.headers["authorization"] ?? "")?.[1];
   if (target === undefined && form) {
+    const query = new URLSearchParams(call.body.toString());
+    const ask = services.account[query.get("Action") ?? ""];
+    const caller = /Credential=([^/]+)\//.exec(call.headers["authorization"] ?? "")?.[1];
+    if (ask !== undefined) return ask(query, caller ?? "nobody");
     const { operation, input } = parseQueryCall(call.body.toString());
     const body = JSON.stringify(input);
     const answer = await onCall({ service: "sqs", operation, body, functionName, sessionToken }, () =>
@@ -193,7 +216,24 @@ async function local(call: Call, path: string, services: Services): Promise<Answ
   return errorAnswer("NotFound", `There is no ${call.method} ${path}`, 404);
 }
 
-/** Of Lambda's REST API: invoking a function, listing mappings and pausing one. */
+function s3Operation(method: string, hasKey: boolean): string {
+  if (!hasKey) return "ListObjectsV2";
+  return { GET: "GetObject", HEAD: "HeadObject", PUT: "PutObject", DELETE: "DeleteObject" }[method] ?? method;
+}
+
+/** The call's name in Lambda's API, and whom it concerns. */
+function lambdaOperation({ method }: Call, path: string): { operation: string; body: string } {
+  const [, , collection, name = "", action] = path.split("/").map(decodeURIComponent);
+  if (collection === "functions" && action === "invocations") {
+    return { operation: "InvokeFunction", body: JSON.stringify({ FunctionName: name }) };
+  }
+  const verb = method === "PUT" ? "Update" : "Get";
+  if (collection === "functions") return { operation: "GetFunction", body: JSON.stringify({ FunctionName: name }) };
+  if (name === "") return { operation: "ListEventSourceMappings", body: "{}" };
+  return { operation: `${verb}EventSourceMapping`, body: JSON.stringify({ UUID: name }) };
+}
+
+/** Of Lambda's REST API: invoking a function, reading its environment, listing mappings and pausing one. */
 async function lambdaApi(call: Call, path: string, services: Services): Promise<Answer> {
   const [, , collection, name = "", action] = path.split("/").map(decodeURIComponent);
   const input: unknown = JSON.parse(call.body.toString() || "{}");
@@ -203,13 +243,28 @@ async function lambdaApi(call: Call, path: string, services: Services): Promise<
     void target.invoke(input);
     return { status: 202, headers: {}, body: Buffer.alloc(0) };
   }
+  if (collection === "functions" && action === "configuration" && call.method === "GET") {
+    const { name: FunctionName, arn: FunctionArn, variables: Variables } = services.findFunction(name);
+    return jsonAnswer({ FunctionName, FunctionArn, State: "Active", Environment: { Variables } });
+  }
   if (collection === "event-source-mappings" && call.method === "GET" && name === "") {
-    return jsonAnswer({ EventSourceMappings: services.mappings.map(describeMapping) });
+    const wanted = new URL(call.url, "http://localhost").searchParams.get("FunctionName");
+    const arn = wanted === null ? undefined : services.findFunction(wanted).arn;
+    const found = services.mappings.filter(({ functionArn }) => arn === undefined || functionArn === arn);
+    return jsonAnswer({ EventSourceMappings: found.map(describeMapping) });
   }
   const mapping = services.mappings.find(({ uuid }) => collection === "event-source-mappings" && uuid === name);
   if (mapping === undefined) return errorAnswer("ResourceNotFoundException", `There is no ${path}`, 404);
   if (call.method === "PUT") mapping.setEnabled(z.looseObject({ Enabled: z.boolean() }).parse(input).Enabled);
   return jsonAnswer(describeMapping(mapping));
+}
+
+/** Of Scheduler's REST API. */
+function getSchedule(path: string, { schedules }: Services): Answer {
+  const found = schedules.find(({ name }) => `/schedules/${name}` === decodeURIComponent(path));
+  if (found === undefined) return errorAnswer("ResourceNotFoundException", `There is no ${path}`, 404);
+  const { name: Name, expression: ScheduleExpression, enabled } = found;
+  return jsonAnswer({ Name, ScheduleExpression, State: enabled ? "ENABLED" : "DISABLED" });
 }
 
 function describeMapping({ uuid, sourceArn, functionArn, enabled }: EventSourceMapping) {

@@ -28,6 +28,8 @@ export type LambdaFunction = {
   logicalId: string;
   name: string;
   arn: string;
+  /** The template's and the given ones, as Lambda's configuration tells them. */
+  variables: Readonly<Record<string, string>>;
   /** Never rejects: what went wrong is in the result. */
   invoke: (payload: unknown) => Promise<InvocationResult>;
   running: () => RunningInvocation[];
@@ -154,7 +156,8 @@ function createFunction(
     options.onLog(`[${name}] ${line}`);
   }
 
-  return { logicalId, name, arn, invoke, running: () => [...running] };
+  const variables = { ...properties.Environment?.Variables, ...options.environment };
+  return { logicalId, name, arn, variables, invoke, running: () => [...running] };
 }
 
 type Outcome = { ok: true; payload: unknown } | { ok: false; error: InvocationError };

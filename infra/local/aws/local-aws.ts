@@ -1,11 +1,12 @@
 import { createWriteStream, mkdirSync } from "node:fs";
 import path from "node:path";
+import { createAccount } from "./account.ts";
 import { createChildProcesses } from "./child-processes.ts";
 import { startDynamoDb } from "./dynamodb.ts";
 import { createEventBridge, type LocalEvent } from "./event-bridge.ts";
 import { startEventSourceMappings } from "./event-source-mappings.ts";
 import { createFunctionUrls } from "./function-url.ts";
-import { type OnCall, startGateway } from "./gateway.ts";
+import { type OnCall, type RoleUse, startGateway } from "./gateway.ts";
 import { createFunctions, type InvocationResult, type LambdaFunction, type RunningInvocation } from "./lambda.ts";
 import { type Schedule, startSchedules } from "./scheduler.ts";
 import { createSecretsManager } from "./secrets-manager.ts";
@@ -26,9 +27,11 @@ export type LocalAwsOptions = {
   /** One line of a function's output, behind the function's name in brackets. */
   onLog?: (line: string) => void;
   onCall?: OnCall;
+  onRoleUse?: (use: RoleUse) => void;
 };
 
-export type LocalResource = { type: string; name: string; arn?: string; url?: string };
+/** `ref` is what the template's Ref of it gives. */
+export type LocalResource = { type: string; name: string; ref: string; arn?: string; url?: string };
 
 export type LocalAws = {
   endpoint: string;
@@ -55,7 +58,15 @@ export type LocalAws = {
  * @throws Error that names what cannot be run locally, before any function runs.
  */
 export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws> {
-  const { templateDirectory, port = 4566, dataDirectory, secrets, environment = {}, onLog = () => {} } = options;
+  const {
+    templateDirectory,
+    port = 4566,
+    dataDirectory,
+    secrets,
+    environment = {},
+    onLog = () => {},
+    onRoleUse = () => {},
+  } = options;
   if (dataDirectory !== undefined) mkdirSync(dataDirectory, { recursive: true });
   const cleanUps: (() => unknown)[] = [];
 
@@ -81,9 +92,17 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
 
     const functions = createFunctions({ stack, endpoint, environment, children, onLog: log.write });
     const functionUrls = createFunctionUrls(stack, functions);
-    const { schedules, close: stopSchedules } = startSchedules(stack, functions);
+    const { schedules, close: stopSchedules } = startSchedules(stack, functions, onRoleUse);
     cleanUps.push(stopSchedules);
-    const sources = startEventSourceMappings({ stack, functions, sqs, dynamoDb, dataDirectory, onLog: log.write });
+    const sources = startEventSourceMappings({
+      stack,
+      functions,
+      sqs,
+      dynamoDb,
+      dataDirectory,
+      onLog: log.write,
+      onRoleUse,
+    });
     cleanUps.push(async () => {
       // The mappings end when what they wait for has ended.
       sources.end();
@@ -102,18 +121,23 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
       dynamoDb,
       secretsManager,
       eventBridge: eventBridge.operations,
+      account: createAccount(stack),
       functionUrls,
       mappings: sources.mappings,
+      schedules,
       eventsAfter: eventBridge.after,
       running,
       findFunction: (name) => findFunction(functions, name),
       invokeNow,
     });
 
-    const resources = [...stack.resources.values()].map(({ logicalId, type, name, attributes }) => {
+    const resources = [...stack.resources.values()].map(({ logicalId, type, name, ref, attributes }) => {
       const arn = attributes["Arn"];
       const url = attributes["QueueUrl"] ?? attributes["FunctionUrl"];
-      return [logicalId, { type, name, ...(arn === undefined ? {} : { arn }), ...(url === undefined ? {} : { url }) }];
+      return [
+        logicalId,
+        { type, name, ref, ...(arn === undefined ? {} : { arn }), ...(url === undefined ? {} : { url }) },
+      ];
     });
     return {
       endpoint,
@@ -144,7 +168,7 @@ async function invokeAsScheduled(
   const due = schedules.filter((schedule) => schedule.target === target);
   if (payload !== undefined || due.length === 0) return target.invoke(payload);
   const results: InvocationResult[] = [];
-  for (const { input } of due) results.push(await target.invoke(input));
+  for (const { fire } of due) results.push(await fire());
   const failed = results.find(({ ok }) => !ok);
   return failed ?? results[0] ?? target.invoke({});
 }

@@ -1,8 +1,15 @@
 import * as z from "zod";
-import type { LambdaFunction } from "./lambda.ts";
+import type { RoleUse } from "./gateway.ts";
+import type { InvocationResult, LambdaFunction } from "./lambda.ts";
 import type { Stack } from "./stack.ts";
 
-export type Schedule = { name: string; target: LambdaFunction; input: unknown };
+export type Schedule = {
+  name: string;
+  expression: string;
+  enabled: boolean;
+  target: LambdaFunction;
+  fire: () => Promise<InvocationResult>;
+};
 
 const scheduleProperties = z.strictObject({
   Name: z.string().optional(),
@@ -28,18 +35,29 @@ const intervalMaxMs = 2 ** 31 - 1;
  * EventBridge Scheduler's rates: each schedule invokes its function every interval, the first time after one interval.
  * A failed run is not repeated: the next one comes.
  */
-export function startSchedules(stack: Stack, functions: readonly LambdaFunction[]) {
+export function startSchedules(stack: Stack, functions: readonly LambdaFunction[], onRoleUse: (use: RoleUse) => void) {
   const planned = stack
     .each("AWS::Scheduler::Schedule", scheduleProperties, ignoredProperties)
     .map(({ resource, properties: { ScheduleExpression, State, Target } }) => {
       const target = functions.find(({ arn }) => arn === Target.Arn);
       if (target === undefined) throw new Error(`${resource.logicalId}: the target ${Target.Arn} is no function here`);
-      const schedule: Schedule = { name: resource.name, target, input: JSON.parse(Target.Input) };
-      return { schedule, intervalMs: parseRate(resource.logicalId, ScheduleExpression), enabled: State === "ENABLED" };
+      const input: unknown = JSON.parse(Target.Input);
+      const body = JSON.stringify({ FunctionName: target.name });
+      const schedule: Schedule = {
+        name: resource.name,
+        expression: ScheduleExpression,
+        enabled: State === "ENABLED",
+        target,
+        fire: () => {
+          onRoleUse({ holder: resource.name, service: "lambda", operation: "InvokeFunction", body });
+          return target.invoke(input);
+        },
+      };
+      return { schedule, intervalMs: parseRate(resource.logicalId, ScheduleExpression) };
     });
   const timers = planned
-    .filter(({ enabled }) => enabled)
-    .map(({ schedule, intervalMs }) => setInterval(() => void schedule.target.invoke(schedule.input), intervalMs));
+    .filter(({ schedule }) => schedule.enabled)
+    .map(({ schedule, intervalMs }) => setInterval(() => void schedule.fire(), intervalMs));
   return {
     schedules: planned.map(({ schedule }) => schedule),
     close: () => timers.forEach((timer) => clearInterval(timer)),

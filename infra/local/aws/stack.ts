@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import * as z from "zod";
-import { accountId, createResolver, loadTemplate, region } from "./template.ts";
+import { accountId, createResolver, loadTemplate, region, stackIdOf } from "./template.ts";
 
 /** A resource of the template under its local name. `ref` and `attributes` are what Ref and Fn::GetAtt answer. */
 export type Resource = {
@@ -12,6 +12,8 @@ export type Resource = {
 };
 
 export type Stack = {
+  name: string;
+  id: string;
   resources: ReadonlyMap<string, Resource>;
   assetPath: (objectKey: string) => string;
   /**
@@ -156,6 +158,8 @@ export function loadStack(templateDirectory: string, endpoint: string): Stack {
   }
 
   return {
+    name: template.stackName,
+    id: stackIdOf(template.stackName),
     resources,
     assetPath: template.assetPath,
     each: (type, schema, ignored) =>

@@ -5,6 +5,10 @@ import * as z from "zod";
 export const accountId = "000000000000";
 export const region = "us-east-1";
 
+export function stackIdOf(stackName: string): string {
+  return `arn:aws:cloudformation:${region}:${accountId}:stack/${stackName}/local`;
+}
+
 const resourceSchema = z.looseObject({
   Type: z.string(),
   Condition: z.string().optional(),
@@ -88,7 +92,7 @@ export function createResolver(template: Template, attributeOf: AttributeOf) {
     "AWS::Partition": "aws",
     "AWS::URLSuffix": "amazonaws.com",
     "AWS::StackName": template.stackName,
-    "AWS::StackId": `arn:aws:cloudformation:${region}:${accountId}:stack/${template.stackName}/local`,
+    "AWS::StackId": stackIdOf(template.stackName),
   };
 
   function resolve(value: unknown): unknown {

@@ -35,6 +35,7 @@ export const firstDay: readonly Step[] = [
   },
   {
     title: "Two of them unshare, and are revoked",
+    isUnheard: true,
     world: { wabas: [21, 22].map((customer) => ({ ...wabasOf(customer), sharedWithPartner: false })) },
     commands: [21, 22].map((customer) => revoke(customer, { wabaId: wabaId(customer), reason: "customer_unshared" })),
     scans: 2,
@@ -55,6 +56,7 @@ export const drift: readonly Step[] = [
   {
     title:
       "Hands at Meta: a share nobody asked for, another payer, an owner that changed; and a webhook that never came",
+    isUnheard: true,
     world: {
       allocations: [byHand(21)],
       wabas: [

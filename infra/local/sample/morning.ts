@@ -11,6 +11,8 @@ export type Step = {
   faults?: readonly Record<string, unknown>[];
   /** Hands in Meta's console, or the customer's: laid over the world. */
   world?: Record<string, unknown>;
+  /** Meta's webhooks about that are lost. */
+  isUnheard?: boolean;
   /** Waits first. A re-share must be newer than the revocation by more than the clocks' skew (T1). */
   pauseMs?: number;
   commands: readonly SampleCommand[];

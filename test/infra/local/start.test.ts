@@ -7,6 +7,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { startLocalStack, type LocalStack } from "../../../infra/local/local-stack.ts";
 import { localClient, observe } from "../../../infra/local/observe.ts";
 import { runSteps } from "../../../infra/local/run-steps.ts";
+import { drift, firstDay } from "../../../infra/local/sample/drift.ts";
 import { morning, type Step } from "../../../infra/local/sample/morning.ts";
 import { currencyOf, wabaId } from "../../../infra/local/sample/world.ts";
 
@@ -47,6 +48,19 @@ describe("npm start", () => {
     });
     expect(rows.every((row) => typeof row.graphCalls === "number")).toBe(true);
   }, 160_000);
+
+  test.each([
+    ["--drift", drift],
+    ["--import", firstDay],
+  ])(
+    "%s: what was done by hand is found, healed, and revoked where a customer left",
+    async (_option, steps) => {
+      const stack = await start();
+      const { faults } = await runSteps(steps, stack, { say: () => {}, patienceMs: 60_000 });
+      expect(faults).toEqual([]);
+    },
+    160_000,
+  );
 
   test("says which expectation does not hold", async () => {
     const stack = await start();

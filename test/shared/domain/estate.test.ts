@@ -64,11 +64,7 @@ describe("an item is calm", () => {
 
   test.each<[string, Partial<Business>]>([
     ["an attempt is out", { wabas: { [wabaId]: sharingWaba() } }],
-    ["a share still waits for its answer", { wabas: { [wabaId]: sharingWaba({ intent: undefined }) } }],
-    [
-      "a share waits",
-      { waiting: { [siblingId]: { request: shareRequest(), due: { nextAt: now, looks: 0, sweeps: 0 } } } },
-    ],
+    ["an attachment is due", { wabas: { [wabaId]: sharingWaba({ status: "allocated", intent: undefined }) } }],
     [
       "an E4 is out",
       {
@@ -77,6 +73,16 @@ describe("an item is calm", () => {
     ],
   ])("and not while %s", (_why, overrides) => {
     expect(isCalm(verified(overrides), view)).toBe(false);
+  });
+
+  test.each<[string, Partial<Business>]>([
+    ["came to nothing and is tried again", { wabas: { [wabaId]: sharingWaba({ intent: undefined }) } }],
+    [
+      "only waits",
+      { waiting: { [siblingId]: { request: shareRequest(), due: { nextAt: now, looks: 0, sweeps: 0 } } } },
+    ],
+  ])("though a share %s: it explains nothing at Meta, and may wait for days", (_why, overrides) => {
+    expect(isCalm(verified(overrides), view)).toBe(true);
   });
 });
 

@@ -16,6 +16,7 @@ import {
   revokeRequest,
   shareRequest,
   sharedWaba,
+  sharingWaba,
   wabaId,
 } from "../factories.ts";
 
@@ -109,7 +110,6 @@ describe("a switched WABA", () => {
 
 test("a switch that was proven is behind a WABA: unequal later, it is mismatched, not pending for another month", () => {
   const later = at("2026-09-10T00:00:00Z");
-  const request = shareRequest({ partnerSwitch: true });
   const evidence = { checkedAt: first, verifiedAt: first };
   const due = dueIn(request, later, policy.verifyGraceMs.length - 1);
   const waba: Waba = { ...sharedWaba({ request, due, evidence }), status: "verified" };
@@ -151,5 +151,13 @@ describe("H27c: a switch that was revoked before the 1st", () => {
     const { business: next, events } = recordRecheck(revoked(), reading, stillFunded, fifth);
     expect(next.revocation?.state).toBe("open");
     expect(events).toMatchObject([{ detailType: "Revocation Started", reason: "late_record" }]);
+  });
+
+  test("takes along an attempt since then that came to nothing, when it re-opens", () => {
+    const { intent: _closed, ...closed } = sharingWaba();
+    const since = { ...revoked(), wabas: { [wabaId]: closed } };
+    const list = estate([recordReading()], { startedAt: fifth });
+    const { business: next } = recordRecheck(since, list, false, fifth);
+    expect(next.wabas[wabaId]).toMatchObject({ status: "revoking", due: closed.due });
   });
 });

@@ -65,7 +65,7 @@ describe("a revocation that Meta, not a person, asked for", () => {
   test.each([
     ["E3 does not answer clearly", { presence: { [wabaId]: "unread" } }, "cannot_tell"],
     ["E3 shows the WABA still, within the window", { presence: { [wabaId]: "here" } }, "still_visible"],
-    ["Meta shows a sibling that the table does not know", { presence: gone, strangers: "some" }, "siblings"],
+    ["Meta shows a sibling that the table does not know", { presence: gone, strangers: "some" }, "unknown_siblings"],
     ["Meta cannot say whether there is one", { presence: gone, strangers: "unknown" }, "cannot_tell"],
     ["too many left at once", { ...clear, admitted: false }, "breaker"],
   ] as const)("is held when %s", (_what, known, reason) => {

@@ -11,6 +11,7 @@ import {
   mayDelete,
   recordRecheck,
   recordRun,
+  withDeletions,
   refuseRevoke,
 } from "../../../shared/domain/revoke.ts";
 import { intendShare, recordLateAnswer } from "../../../shared/domain/share.ts";
@@ -475,10 +476,17 @@ describe("a run of a revocation stays open", () => {
     expect(first.events).toMatchObject([
       { detailType: "Revocation Incomplete", commandId: "revoke-1", reason: "not_confirmed" },
     ]);
-    const second = recordRun(first.business, run({ confirmed: [], stillFunded: true }), now + minuteMs, policy);
+    const dueAt = now + 4000 + minuteMs;
+    expect(first.business.revocation?.due).toEqual({ nextAt: dueAt, looks: 1, sweeps: 0 });
+    const second = recordRun(first.business, run({ confirmed: [], stillFunded: true }), dueAt, policy);
     expect(second.events).toEqual([]);
-    expect(first.business.revocation?.due).toEqual({ nextAt: now + 4000 + minuteMs, looks: 1, sweeps: 0 });
-    expect(second.business.revocation?.due).toEqual({ nextAt: now + minuteMs + 2 * minuteMs, looks: 2, sweeps: 0 });
+    expect(second.business.revocation?.due).toEqual({ nextAt: dueAt + 2 * minuteMs, looks: 2, sweeps: 0 });
+  });
+
+  test("and a run before its time, by a command that joined, does not put the next look off", () => {
+    const first = recorded({ confirmed: [] });
+    const early = recordRun(first.business, run({ confirmed: [] }), now + 5000, policy);
+    expect(early.business.revocation?.due).toEqual(first.business.revocation?.due);
   });
 
   test("and can end in a later run, whose DELETE is not repeated", () => {
@@ -670,5 +678,31 @@ describe("a record on another line of ours", () => {
   test("H19: keeps the revocation open until that line's record is confirmed deleted too", () => {
     const records = { [allocationId]: record(), [otherAllocationId]: record({ creditLineId: otherLineId }) };
     expect(recorded({}, revoking({ records })).business.revocation?.openReason).toBe("not_confirmed");
+  });
+});
+
+describe("what is about to be deleted", () => {
+  const live = estate([recordReading()]);
+
+  test("is put on the item when it was not there, or believed to be dead: its deletion must be confirmed", () => {
+    const unknown = revoking({ records: {} });
+    expect(withDeletions(unknown, live, now).records[allocationId]).toMatchObject({ state: "live", recordedAt: now });
+    const dead = revoking({ records: { [allocationId]: deletedRecord(1) } });
+    const revived = withDeletions(dead, live, now).records[allocationId];
+    expect(revived).toMatchObject({ state: "live" });
+    expect(revived).not.toHaveProperty("deleteAnswered");
+  });
+
+  test("also when E6 says something that nobody knows of an id that was confirmed deleted", () => {
+    const dead = revoking({ records: { [allocationId]: deletedRecord(1) } });
+    const strange = estate([recordReading({ seen: "strange" })]);
+    expect(withDeletions(dead, strange, now).records[allocationId]).toMatchObject({ state: "live" });
+  });
+
+  test.each([
+    ["it is known to be alive", revoking(), live],
+    ["it names another business", revoking({ records: {} }), estate([recordReading({ receivingBusinessId: "1" })])],
+  ])("changes nothing when %s", (_why, item, list) => {
+    expect(withDeletions(item, list, now)).toBe(item);
   });
 });

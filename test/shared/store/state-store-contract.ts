@@ -139,7 +139,7 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
         expect(events.every(({ occurredAt }) => occurredAt === at + 5)).toBe(true);
         // The command's row keeps its event for a repetition, but the business's write is what announces it.
         expect((await store.loadCommand(request.commandId))?.event).toEqual(events[2]);
-        expect((await transition(keys.command(request.commandId))).events).toEqual([]);
+        await expect(transition(keys.command(request.commandId))).rejects.toThrow();
       });
 
       test("gives every write events of new ids", async () => {
@@ -231,6 +231,26 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
         savedBusiness(await store.commit(business, change, at + 1));
         expect(await load(business.businessId)).toMatchObject({ version: 2, name: "next" });
         expect(await store.loadCommand(request.commandId)).toEqual(before);
+      });
+
+      test("tells an answer that was told before not once more under another id, but always a WABA's new status", async () => {
+        const business = await stored();
+        const request = shareRequest(newId("12"));
+        await store.conclude(conclusionOf(request, "refused"), at);
+        const refused = { ...changeTo({ ...business, name: "next" }), conclusions: [conclusionOf(request, "refused")] };
+        const after = savedBusiness(await store.commit(business, refused, at + 1));
+        expect((await transition(keys.business(business.businessId))).events).toEqual([]);
+
+        const done = conclusionOf(request);
+        const event = { ...done.event, status: "shared", previousStatus: "sharing" } as const;
+        const accepted = { ...changeTo({ ...after, name: "shared" }), conclusions: [{ ...done, event }] };
+        const last = savedBusiness(await store.commit(after, accepted, at + 2));
+        expect((await transition(keys.business(business.businessId))).events).toMatchObject([{ status: "shared" }]);
+
+        const again = { ...event, previousStatus: "shared" } as const;
+        const repeated = { ...changeTo({ ...last, name: "again" }), conclusions: [{ ...done, event: again }] };
+        savedBusiness(await store.commit(last, repeated, at + 3));
+        expect((await transition(keys.business(business.businessId))).events).toEqual([]);
       });
 
       test("leaves the record of another content under the same id alone", async () => {

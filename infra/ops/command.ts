@@ -1,0 +1,91 @@
+import * as z from "zod";
+import { Command, CommanderError, Option } from "commander";
+import { type ExitCode, exitCodes, OpsError, toOpsError } from "./errors.ts";
+import { createOutput, type Output } from "./output.ts";
+import { connect, type Stage } from "./stage.ts";
+
+/** What a command works with. */
+export type Context = { stage: Stage; out: Output };
+
+const globalOptions = z.object({
+  stage: z.string().optional(),
+  endpoint: z.string().optional(),
+  json: z.boolean(),
+});
+
+/** The program without commands: what all of them have in common. */
+export function createProgram(): Command {
+  return new Command("credit-lines")
+    .description("What the person on call asks and does. Finds a stage by the outputs of its stack.")
+    .addOption(new Option("--stage <name>", "the stage (default: CREDIT_LINES_STAGE; `local` with a local endpoint)"))
+    .addOption(
+      new Option("--endpoint <url>", "all AWS services: the address of `npm run local` (default: AWS_ENDPOINT_URL)"),
+    )
+    .addOption(
+      new Option("--json", "the result as one JSON value on standard output (infra/ops/README.md)").default(
+        false,
+        "tables",
+      ),
+    )
+    .configureHelp({ showGlobalOptions: true })
+    .helpCommand(false)
+    .showHelpAfterError("(--help tells the options)")
+    .exitOverride();
+}
+
+/**
+ * A command's action: connects to the stage, runs, and sets the exit code that `work` answers (`ok` for none).
+ * @param optionsSchema what the command's own options must be; a wrong one is an error of usage.
+ * @param work gets the command's arguments, and its options as parsed.
+ */
+export function onStage<S extends z.ZodType>(
+  optionsSchema: S,
+  work: (context: Context, args: readonly string[], options: z.output<S>) => Promise<ExitCode | void>,
+) {
+  return async (...all: unknown[]): Promise<void> => {
+    const command = all.at(-1);
+    if (!(command instanceof Command)) throw new Error("Not an action of commander's");
+    const options = optionsSchema.safeParse(command.opts());
+    if (!options.success) {
+      const faults = options.error.issues.map(({ path, message }) => `${optionName(path.join("."))}: ${message}`);
+      throw new OpsError("usage", faults.join("; "), "--help tells the options.", exitCodes.usage);
+    }
+    const { stage: name, endpoint, json } = globalOptions.parse(command.optsWithGlobals());
+    const out = createOutput({ json });
+    const stage = await connect({ stage: name, endpoint });
+    try {
+      process.exitCode = (await work({ stage, out }, command.args, options.data)) ?? exitCodes.ok;
+    } finally {
+      stage.close();
+    }
+  };
+}
+
+function optionName(key: string): string {
+  return `--${key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+}
+
+/** Help's examples, each on a line of its own. */
+export function examples(...lines: string[]): string {
+  return ["", "Examples:", ...lines.map((line) => `  $ credit-lines ${line}`)].join("\n");
+}
+
+/** Runs the program. A failure is told on standard error, with its remedy; with `--json` as one JSON value. */
+export async function run(program: Command, argv: readonly string[]): Promise<void> {
+  try {
+    await program.parseAsync(argv, { from: "user" });
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+      return;
+    }
+    const known = toOpsError(error);
+    if (known === undefined) throw error;
+    tell(known, argv.includes("--json"));
+    process.exitCode = known.exitCode;
+  }
+}
+
+function tell({ reason, message, remedy }: OpsError, json: boolean): void {
+  console.error(json ? JSON.stringify({ error: { reason, message, remedy } }) : `${message}\n${remedy}`);
+}

@@ -1,0 +1,140 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { metricDefinitions } from "../../../shared/contracts/metrics.ts";
+import { expectWritten } from "../../support/documents.ts";
+import { formsOf, leaksIn } from "../../support/leaks.ts";
+import type { Permission, Statement, TemplateJson, Use } from "../../support/permissions.ts";
+import { allowedBy, compare, text } from "../../support/permissions.ts";
+import { flatten } from "../stages.ts";
+import { uses } from "../permission-uses.ts";
+import { type Everything, runEverything, secrets } from "./everything.ts";
+
+let run: Everything;
+beforeAll(async () => {
+  run = await runEverything();
+}, 240_000);
+afterAll(() => run?.close());
+
+describe("the roles", () => {
+  const clean = { outside: [], idle: [], stale: [] };
+  const used = uses.filter((use): use is Use & { step: string } => "step" in use);
+
+  /** The comparison for a template whose statements were changed. */
+  function judged(change: (statement: Statement, role: string) => void) {
+    const template: TemplateJson = structuredClone(run.template);
+    for (const { Type, Properties } of Object.values(template.Resources)) {
+      if (Type !== "AWS::IAM::Policy") continue;
+      const role = flatten(Properties.Roles?.[0]).replace(/^<(.*)Role>$/, "$1");
+      for (const statement of Properties.PolicyDocument?.Statement ?? []) change(statement, role);
+    }
+    return compare(allowedBy(template), run.seen, uses);
+  }
+
+  test("allow every call that is made, and nothing that has no use or reason", () => {
+    expect(compare(allowedBy(run.template), run.seen, uses)).toEqual(clean);
+  });
+
+  test.each(used.map(({ permission }) => [text(permission), permission] as const))(
+    "are found too narrow without %s",
+    (_title, { role, action, resource }: Permission) => {
+      const others = allowedBy(run.template).filter(
+        (one) => one.role !== role || one.action !== action || one.resource !== resource,
+      );
+      const [found] = compare(others, run.seen, uses).outside;
+      expect(found).toContain(`${role} ${action} `);
+    },
+  );
+
+  test("are found too narrow when a statement loses an action", () => {
+    const { outside } = judged((statement) => {
+      if (Array.isArray(statement.Action)) {
+        statement.Action = statement.Action.filter((action: string) => action !== "dynamodb:ConditionCheckItem");
+      }
+    });
+    expect(outside).toEqual(["Share dynamodb:ConditionCheckItem <State.Arn>"]);
+  });
+
+  test("are found too wide when a statement gains an action, a resource or a wildcard", () => {
+    const moreActions = judged((statement, role) => {
+      if (role === "Share" && statement.Action === "events:PutEvents") {
+        statement.Action = ["events:PutEvents", "events:PutRule"];
+      }
+    });
+    expect(moreActions).toMatchObject({ outside: [], idle: ["Share events:PutRule <EventBus.Arn>"] });
+    const moreResources = judged((statement, role) => {
+      if (role === "Reconcile" && statement.Action === "dynamodb:Query") statement.Resource = "*";
+    });
+    expect(moreResources).toMatchObject({
+      outside: [],
+      idle: ["Reconcile dynamodb:Query *"],
+      stale: ["Reconcile dynamodb:Query <State.Arn>/index/DueIndex"],
+    });
+  });
+
+  test("are not excused by a reason that has lost its ground", () => {
+    const [first] = used;
+    const excused = uses.map((use) => (use === first ? { permission: use.permission, unused: "it is said" } : use));
+    expect(compare(allowedBy(run.template), run.seen, excused).stale).toEqual([text(first!.permission)]);
+    const elsewhere = uses.map((use) => (use === first ? { ...first, step: "start" } : use));
+    expect(compare(allowedBy(run.template), run.seen, elsewhere).stale).toEqual([text(first!.permission)]);
+  });
+
+  test("stand in infra/permissions.md with what each permission is for", () => {
+    const lines = [...uses]
+      .toSorted((one, other) => text(one.permission).localeCompare(text(other.permission)))
+      .map((use) => {
+        const { role, action, resource } = use.permission;
+        return `| ${role} | \`${action}\` | \`${shorter(resource)}\` | ${"step" in use ? use.step : `*${use.unused}*`} |`;
+      });
+    const head = ["| Role | Action | Resource | Used when |", "|---|---|---|---|"];
+    expectWritten("infra/permissions.md", "permissions", [...head, ...lines].join("\n"));
+  });
+
+  function shorter(resource: string): string {
+    return resource.replace("arn:<AWS::Partition>:", "").replace("<AWS::Region>:<AWS::AccountId>:", "");
+  }
+});
+
+test("every metric is told in such a run, with the reasons and classes that occurred", () => {
+  const told = [...run.places.logs.matchAll(/\{"_aws":.*\}$/gm)].map(
+    ([line]) => JSON.parse(line) as Record<string, unknown>,
+  );
+  const untold = Object.values(metricDefinitions).filter(({ name }) => !told.some((line) => name in line));
+  expect(untold).toEqual([]);
+  const refused = { service: "credit-lines-local", outcome: "Revoke Refused", reason: "owner_mismatch", Outcomes: 1 };
+  expect(told).toContainEqual(expect.objectContaining(refused));
+  expect(new Set(told.map((line) => line["class"]))).toEqual(
+    new Set([undefined, "ok", "token_dead", "missing", "no-answer", "transient"]),
+  );
+});
+
+describe("the secrets", () => {
+  test("are nowhere but in Secrets Manager and in the Authorization header", () => {
+    expect(leaksIn(run.places, secrets)).toEqual([]);
+  });
+
+  test("were looked for in places that hold something", () => {
+    const empty = Object.entries(run.places).filter(([, content]) => content.length < 100);
+    expect(empty).toEqual([]);
+    expect(run.places.logs).toContain("[credit-lines-local-reconcile]");
+    expect(run.places["the URLs and headers of calls to Meta"]).toContain("whatsapp_credit_attach");
+  });
+
+  test.each([
+    "logs",
+    "the State table",
+    "the Audit table",
+    "queues",
+    "dead letters",
+    "events",
+    "the URLs and headers of calls to Meta",
+    "the ledger of the stand-in",
+  ])("would be found in %s, in whatever form", (place) => {
+    const forms = Object.entries(formsOf(secrets["the system token"]));
+    for (const [form, written] of forms) {
+      const content = run.places[place as keyof typeof run.places];
+      const middle = Math.floor(content.length / 2);
+      const planted = { [place]: content.slice(0, middle) + written + content.slice(middle) };
+      expect(leaksIn(planted, secrets)).toContain(`${place}: the system token (${form})`);
+    }
+  });
+});

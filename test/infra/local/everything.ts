@@ -1,0 +1,320 @@
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import type { IncomingMessage } from "node:http";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { DeleteItemCommand, DynamoDBClient, paginateScan, QueryCommand } from "@aws-sdk/client-dynamodb";
+import { ReceiveMessageCommand, SendMessageCommand, SQSClient } from "@aws-sdk/client-sqs";
+import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
+import { expect, vi } from "vitest";
+import { localStage } from "../../../infra/config.ts";
+import { type LocalStack, startLocalStack } from "../../../infra/local/local-stack.ts";
+import type { WorldInput } from "../../../infra/local/meta/meta-world.ts";
+import { localClient } from "../../../infra/local/observe.ts";
+import { control } from "../../../infra/local/run-steps.ts";
+import { revokeCommand, shareCommand, verifyCommand } from "../../support/commands.ts";
+import { createWitness, readTemplate } from "../../support/permissions.ts";
+
+const prefix = "credit-lines/local/business-token/";
+const appSecretName = "credit-lines/local/app-secret";
+const verifyTokenSecretName = "credit-lines/local/verify-token";
+
+/** Letters that each way of writing a text writes differently, so that no form of a secret looks like another. */
+export const secrets = {
+  "the system token": String.raw`EAACanarySystem+/="\token`,
+  "the app secret": String.raw`canaryApp+/="\secret`,
+  "a customer's token": String.raw`EAACanaryBusiness+/="\token`,
+  "the verify token": String.raw`canaryVerify+/="\token`,
+};
+
+function business(n: number): string {
+  return `51000000000${String(n).padStart(2, "0")}`;
+}
+function waba(n: number): string {
+  return `52000000000${String(n).padStart(2, "0")}`;
+}
+
+const numbers = Array.from({ length: 20 }, (_, index) => index + 1);
+const systemToken = { value: secrets["the system token"], kind: "system" as const };
+const world: WorldInput = {
+  partnerBusinessId: localStage.partnerBusinessId,
+  appSecret: secrets["the app secret"],
+  lines: [{ id: localStage.creditLineId, ownerBusinessId: localStage.partnerBusinessId }],
+  tokens: [systemToken, { value: secrets["a customer's token"], kind: "business", wabaIds: [waba(3), waba(12)] }],
+  wabas: numbers.map((n) => ({ id: waba(n), ownerBusinessId: business(n), currency: "EUR" })),
+};
+
+export type Queue = "share" | "verify" | "revoke";
+type Command = { commandId: string };
+type Event = { detailType: string; detail: { commandId?: string; wabaId?: string; reason?: string } };
+
+/** The steps, each named after what the system does in it. Permissions and places of secrets are told by these names. */
+export const steps = {
+  shared: "a customer is shared with, and the share is proved",
+  again: "a command comes again after its end",
+  revoked: "a customer leaves",
+  unchanged: "a command changes nothing: it is refused, or true already",
+  scanned: "the schedules run, and the scan announces what was never announced",
+  rejected: "a body is no command",
+  customersToken: "a customer's own token attaches the line",
+  due: "Meta's answers are lost, and the due sweep asks again",
+  left: "a customer unshares, and Meta's webhook says so",
+  tokenDead: "the system token dies and is replaced",
+} as const;
+
+/** What a run of the whole system on one machine left behind. */
+export type Everything = Awaited<ReturnType<typeof runEverything>>;
+
+/** Runs the local stack through all that makes its functions ask something of AWS, one step after the other. */
+export async function runEverything() {
+  const directory = mkdtempSync(path.join(tmpdir(), "everything-"));
+  function file(name: string, content: unknown): string {
+    writeFileSync(path.join(directory, name), JSON.stringify(content));
+    return path.join(directory, name);
+  }
+  const witness = createWitness();
+  const logs: string[] = [];
+  const sent: string[] = [];
+  const urls: string[] = [];
+  let metaPort = "";
+  function onRequest(message: unknown): void {
+    const { request } = message as { request: IncomingMessage };
+    const { authorization: _authorization, ...headers } = request.headers;
+    const isMeta = String(request.socket.localPort) === metaPort && !request.url?.startsWith("/_");
+    if (isMeta) urls.push(`${request.method} ${request.url} ${JSON.stringify(headers)}`);
+  }
+  subscribe("http.server.request.start", onRequest);
+
+  const stack = await startLocalStack({
+    port: 0,
+    stageConfigFile: file("stage.json", { appSecretName, verifyTokenSecretName, dueSweepMinutes: 60 }),
+    worldFile: file("world.json", world),
+    secretsFile: file("secrets.json", {
+      [appSecretName]: secrets["the app secret"],
+      [verifyTokenSecretName]: secrets["the verify token"],
+      [`${prefix}customer`]: secrets["a customer's token"],
+    }),
+    onLog: (line) => {
+      logs.push(line);
+      witness.onLog(line);
+    },
+    onCall: async (call, proceed) => {
+      witness.onCall(call);
+      if (call.service === "sqs" && call.operation.startsWith("SendMessage")) sent.push(call.body);
+      return proceed();
+    },
+    onRoleUse: (use) => witness.onRoleUse(use),
+  });
+  metaPort = new URL(stack.about.graphUrl).port;
+  const template = readTemplate(stack.templateDirectory);
+  witness.name(template, stack.aws.resources);
+  const sqs = new SQSClient(localClient(stack.aws.endpoint));
+  const meta = stack.about.graphUrl;
+
+  async function send(queue: Queue, ...bodies: (Command | string)[]): Promise<void> {
+    for (const body of bodies) {
+      const MessageBody = typeof body === "string" ? body : JSON.stringify(body);
+      await sqs.send(new SendMessageCommand({ QueueUrl: stack.about.queues[queue], MessageBody }));
+    }
+  }
+  function events(): Event[] {
+    return stack.aws.events() as unknown as Event[];
+  }
+  function count(detailType: string, about: Command | string): number {
+    const id = typeof about === "string" ? about : about.commandId;
+    return events().filter(
+      (event) => event.detailType === detailType && [event.detail.commandId, event.detail.wabaId].includes(id),
+    ).length;
+  }
+  /** Until it holds; `sweeping`: with the schedule's minutes as half seconds. */
+  async function until(holds: () => boolean | undefined, { sweeping = false } = {}): Promise<void> {
+    await vi.waitFor(
+      async () => {
+        if (sweeping) await stack.aws.invoke("reconcile", { task: "due-sweep" });
+        expect(holds()).toBe(true);
+      },
+      { timeout: 60_000, interval: 300 },
+    );
+  }
+
+  const share = shareCommand(waba(1));
+  const verify = verifyCommand(waba(1));
+  const revoke = revokeCommand({ wabaId: waba(1) });
+
+  witness.begin(steps.shared);
+  await send("share", share);
+  await until(() => count("Share Verified", waba(1)) === 1);
+  await send("verify", verify);
+  await until(() => count("Share Verified", verify) === 1);
+
+  witness.begin(steps.revoked);
+  await send("revoke", revoke);
+  await until(() => count("Credit Line Revoked", revoke) === 1, { sweeping: true });
+
+  witness.begin(steps.again);
+  await send("share", share);
+  await send("verify", verify);
+  await send("revoke", revoke);
+  await until(
+    () =>
+      count("Share Accepted", share) > 1 &&
+      count("Share Verified", verify) > 1 &&
+      count("Credit Line Revoked", revoke) > 1,
+  );
+
+  witness.begin(steps.unchanged);
+  const refused = {
+    share: shareCommand(waba(1)),
+    verify: verifyCommand(waba(1)),
+    revoke: revokeCommand({ wabaId: waba(1), businessId: business(2) }),
+  };
+  for (const queue of ["share", "verify", "revoke"] as const) await send(queue, refused[queue]);
+  await send("share", shareCommand(waba(2)));
+  await until(() => count("Share Verified", waba(2)) === 1);
+  const alreadyTrue = shareCommand(waba(2));
+  await send("share", alreadyTrue);
+  await until(
+    () =>
+      count("Share Verified", alreadyTrue) === 1 &&
+      count("Share Refused", refused.share) === 1 &&
+      count("Verify Refused", refused.verify) === 1 &&
+      count("Revoke Refused", refused.revoke) === 1,
+  );
+
+  witness.begin(steps.scanned);
+  await forgetAudit(stack, `BUSINESS#${business(2)}`);
+  await until(() => {
+    // As the scheduler would, all of them; the scan leaves what is younger than a settle window to publish.
+    void stack.aws.invoke("reconcile");
+    return witness.has("Reconcile", "dynamodb:PutItem", "<Audit.Arn>");
+  });
+
+  witness.begin(steps.rejected);
+  await send("share", "{ share");
+  await send("verify", "{ verify");
+  await send("revoke", "{ revoke");
+  await until(() => events().filter(({ detailType }) => detailType === "Command Rejected").length === 3);
+
+  witness.begin(steps.customersToken);
+  const businessTokenSecret = `${prefix}customer`;
+  const attached = shareCommand(waba(3), { method: "share-then-attach", businessTokenSecret });
+  await send("share", attached);
+  await until(() => count("Share Verified", waba(3)) === 1);
+  const proved = verifyCommand(waba(3), { businessTokenSecret });
+  await send("verify", proved);
+  await until(() => count("Share Verified", proved) === 1);
+
+  witness.begin(steps.due);
+  await send("share", shareCommand(waba(5)), shareCommand(waba(6)));
+  await until(() => count("Share Verified", waba(5)) === 1 && count("Share Verified", waba(6)) === 1);
+  await control(`${meta}/_faults`, [
+    { match: "E2", wabaId: waba(4), kind: "cut-before" },
+    { match: "E9", businessId: business(6), kind: "cut-after" },
+    // A verification wakes itself while it learns something; when Meta does not answer, the sweep has to.
+    { match: "E6", businessId: business(9), kind: "5xx-before", times: 4 },
+  ]);
+  const left = revokeCommand({ wabaId: waba(6) });
+  await send("share", shareCommand(waba(4)), shareCommand(waba(9)));
+  await send("revoke", left);
+  await until(
+    () =>
+      count("Share Verified", waba(4)) === 1 &&
+      count("Share Verified", waba(9)) === 1 &&
+      count("Credit Line Revoked", left) === 1,
+    { sweeping: true },
+  );
+  await control(`${meta}/_world`, { wabas: [{ id: waba(5), primaryFundingId: "990000000000005" }] });
+  const mismatched = verifyCommand(waba(5));
+  await send("verify", mismatched);
+  await until(() => count("Share Mismatched", waba(5)) > 0, { sweeping: true });
+
+  witness.begin(steps.left);
+  const handshake = new URL(stack.about.webhookUrl ?? "");
+  handshake.searchParams.set("hub.mode", "subscribe");
+  handshake.searchParams.set("hub.challenge", "4711");
+  handshake.searchParams.set("hub.verify_token", secrets["the verify token"]);
+  expect(await (await fetch(handshake)).text()).toBe("4711");
+  await send("share", shareCommand(waba(13)));
+  await until(() => count("Share Verified", waba(13)) === 1);
+  await control(`${meta}/_world`, { wabas: [{ id: waba(13), sharedWithPartner: false }] });
+  await until(() => events().some(({ detail }) => detail.reason === "partner_removed"), { sweeping: true });
+
+  witness.begin(steps.tokenDead);
+  const waiting = {
+    Verify: verifyCommand(waba(3)),
+    Share: shareCommand(waba(7)),
+    Revoke: revokeCommand({ wabaId: waba(3) }),
+  };
+  // Each alone, so that each is the one to find the token dead.
+  for (const [role, command] of Object.entries(waiting)) {
+    await control(`${meta}/_world`, { tokens: [{ ...systemToken, dead: true }] });
+    await send(role.toLowerCase() as Queue, command);
+    await until(
+      () =>
+        witness.has(role, "sqs:SendMessage", `<${role}Queue.Arn>`) &&
+        witness.has(role, "dynamodb:UpdateItem", "<State.Arn>"),
+    );
+    await stack.aws.invoke("reconcile");
+    await control(`${meta}/_world`, { tokens: [{ ...systemToken, dead: false }] });
+    await stack.aws.invoke("reconcile");
+  }
+  await until(() => count("Share Verified", waba(7)) === 1 && count("Credit Line Revoked", waiting.Revoke) === 1, {
+    sweeping: true,
+  });
+
+  const places = {
+    logs: logs.join("\n"),
+    "the State table": await rows(stack, stack.about.tables.state),
+    "the Audit table": await rows(stack, stack.about.tables.audit),
+    queues: sent.join("\n"),
+    "dead letters": await letters(stack, sqs),
+    events: JSON.stringify(stack.aws.events()),
+    "the URLs and headers of calls to Meta": urls.join("\n"),
+    "the ledger of the stand-in": JSON.stringify(stack.meta?.model.calls),
+  };
+  return {
+    template,
+    seen: witness.seen,
+    places,
+    async close() {
+      unsubscribe("http.server.request.start", onRequest);
+      sqs.destroy();
+      await stack.close();
+      rmSync(directory, { recursive: true });
+    },
+  };
+}
+
+async function rows(stack: LocalStack, TableName: string): Promise<string> {
+  const client = new DynamoDBClient(localClient(stack.aws.endpoint));
+  const found: string[] = [];
+  for await (const { Items = [] } of paginateScan({ client }, { TableName })) {
+    found.push(...Items.map((item) => JSON.stringify(unmarshall(item))));
+  }
+  client.destroy();
+  return found.join("\n");
+}
+
+/** As if publish had died between the table's change and its announcement, and the record were gone. */
+async function forgetAudit(stack: LocalStack, pk: string): Promise<void> {
+  const client = new DynamoDBClient(localClient(stack.aws.endpoint));
+  const TableName = stack.about.tables.audit;
+  const KeyConditionExpression = "pk = :pk";
+  const rowsOfIt = { TableName, KeyConditionExpression, ExpressionAttributeValues: marshall({ ":pk": pk }) };
+  const { Items = [] } = await client.send(new QueryCommand(rowsOfIt));
+  for (const { sk } of Items) {
+    if (sk !== undefined) await client.send(new DeleteItemCommand({ TableName, Key: { ...marshall({ pk }), sk } }));
+  }
+  client.destroy();
+}
+
+async function letters(stack: LocalStack, sqs: SQSClient): Promise<string> {
+  const found: string[] = [];
+  for (const QueueUrl of Object.values(stack.about.deadLetterQueues)) {
+    const { Messages } = await sqs.send(
+      new ReceiveMessageCommand({ QueueUrl, MaxNumberOfMessages: 10, MessageAttributeNames: ["All"] }),
+    );
+    found.push(JSON.stringify(Messages ?? []));
+  }
+  return found.join("\n");
+}
