@@ -1,7 +1,6 @@
 import type { AttributeValue, DynamoDBClient, TransactWriteItem } from "@aws-sdk/client-dynamodb";
 import {
   ConditionalCheckFailedException,
-  GetItemCommand,
   PutItemCommand,
   TransactionCanceledException,
   TransactWriteItemsCommand,
@@ -18,6 +17,7 @@ import type { CommandRecord, Pointer } from "./items.ts";
 import { businessSchema, commandSchema, dueShardOf, keys, pointerSchema, storedWaba } from "./items.ts";
 import type { LimitStore } from "./limit-store.ts";
 import { createLimitStore } from "./limit-store.ts";
+import { createItemReader } from "./read-items.ts";
 import { type Concluded, type Identified, identify, recordEvent, withoutAnswered } from "./transition.ts";
 
 /**
@@ -92,13 +92,10 @@ export function createStateStore(deps: {
 }): StateStore {
   const { client, tableName: TableName, newId } = deps;
 
-  async function load(pk: string): Promise<Record<string, unknown> | undefined> {
-    const { Item } = await client.send(new GetItemCommand({ TableName, Key: marshall({ pk }), ConsistentRead: true }));
-    return Item === undefined ? undefined : unmarshall(Item);
-  }
+  const load = createItemReader(client, TableName);
 
   return {
-    ...createLimitStore(deps),
+    ...createLimitStore({ ...deps, load }),
 
     async loadBusiness(businessId) {
       const item = await load(keys.business(businessId));
