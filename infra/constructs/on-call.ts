@@ -60,7 +60,7 @@ export function onCallRoles(scope: Construct, props: OnCallProps): void {
     look.addStatements(new PolicyStatement({ actions, resources }));
   }
   lookAt(
-    ["dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan", "dynamodb:DescribeTable"],
+    ["dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:Scan", "dynamodb:DescribeTable"],
     [...tables.map(({ tableArn }) => tableArn), `${state.tableArn}/index/${dueIndexName}`],
   );
   if (state.tableStreamArn !== undefined) {
