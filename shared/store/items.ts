@@ -252,6 +252,9 @@ export const findingSchema = z.object({
   closedAt: z.optional(time),
 }) satisfies z.ZodMiniType<Finding>;
 
+/** Since when the WABA that left first is still on our line, with siblings that stay, and without. */
+const unsharedSchema = z.optional(z.object({ none: z.optional(time), funded: z.optional(time) }));
+
 /** `SCAN#estate`: how far the estate scan has come; the next slice goes on from here, whoever runs it. */
 export const scanSchema = z.object({
   version: z.number(),
@@ -280,6 +283,7 @@ export const scanSchema = z.object({
   announced: z.number(),
   /** When the WABA was last verified that has waited longest. */
   oldestCheckedAt: z.optional(time),
+  unsharedSince: unsharedSchema,
   /** Calls to Meta of the last hour, those set aside for a slice that may have died included. */
   calls: z.array(z.object({ at: time, count: z.number() })),
   completed: z.optional(
@@ -290,6 +294,7 @@ export const scanSchema = z.object({
       cannotTell: z.array(z.enum(findingKinds)),
       announced: z.number(),
       oldestCheckedAt: z.optional(time),
+      unsharedSince: unsharedSchema,
     }),
   ),
 });
