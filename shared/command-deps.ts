@@ -165,8 +165,10 @@ export function buildCallerDeps(
     timeoutMs: environment.GRAPH_TIMEOUT_MS,
     now,
     // A dead version is silently served by the oldest living one: its answers may mean something else.
-    onVersionMismatch: (asked, answered) =>
-      log.error("Meta answers with another version than asked", { asked, answered }),
+    onVersionMismatch(asked, answered) {
+      log.error("Meta answers with another version than asked", { asked, answered });
+      metrics.add(metricDefinitions.otherVersion, 1);
+    },
   });
   return {
     transport: counted(transport, metrics, now),

@@ -107,6 +107,15 @@ export function signals(scope: Construct, config: StageConfig): void {
       "Meta showed a share later than a third of the settle window: with a longer delay a share could be made twice, or outlive its revocation.",
     runbook: "effect-unseen",
   });
+  alarm(construct, "OtherVersionAlarm", {
+    config,
+    // A process tells it once.
+    metric: ownMetric(config, metricDefinitions.otherVersion, { period: hour }),
+    at: 1,
+    impact:
+      "Meta does not serve the Graph version any more that is asked for: its answers may mean something else, for every customer.",
+    runbook: "graph-version",
+  });
   alarm(construct, "QuotaAlarm", {
     config,
     metric: ownMetric(config, metricDefinitions.quotaUsed),

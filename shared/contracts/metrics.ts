@@ -14,6 +14,8 @@ export const metricDefinitions = {
   outcomes: { name: "Outcomes", unit: "Count", by: ["outcome", "reason"] },
   /** Calls that reached for Meta, by what the answer meant (shared/graph/errors.ts), `ok` and `not-sent` beside. */
   graphCalls: { name: "GraphCalls", unit: "Count", by: ["class"] },
+  /** Processes that Meta answered with another version than they asked for. */
+  otherVersion: { name: "AnsweredByOtherVersion", unit: "Count", by: [] },
   /** Of the hour's calls, as Meta's last answers said. */
   quotaUsed: { name: "QuotaUsed", unit: "Percent", by: [] },
   /** Of what the due sweep found unsettled. */

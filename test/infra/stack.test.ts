@@ -144,6 +144,15 @@ describe("functions", () => {
     expect(Object.keys(environment).toSorted()).toEqual(asked.toSorted());
   });
 
+  test("move to a new Graph version by one value of the configuration: nothing else of the template changes", () => {
+    const [from, to] = ["v25.0", "v26.0"].map((graphApiVersion) =>
+      templateOf(deployedStage({ graphApiVersion })).toJSON(),
+    );
+    const text = JSON.stringify(from);
+    expect(text.split('"v25.0"')).toHaveLength(1 + 4);
+    expect(JSON.parse(text.replaceAll('"v25.0"', '"v26.0"'))).toEqual(to);
+  });
+
   test("share is told its own queue, its own dead letters and the queue of verifications", () => {
     const { QUEUE_URL, DEAD_LETTER_QUEUE_URL, VERIFY_QUEUE_URL } = functionOf("share").Environment.Variables;
     expect([QUEUE_URL, DEAD_LETTER_QUEUE_URL, VERIFY_QUEUE_URL].map(flatten)).toEqual([
@@ -457,7 +466,7 @@ describe("alarms", () => {
   const alarms = propertiesOf("AWS::CloudWatch::Alarm");
 
   test("tell in a sentence who is hurt, and wake the configured topics", () => {
-    expect(alarms).toHaveLength(3 * 4 + 4 + 8 + 10);
+    expect(alarms).toHaveLength(3 * 4 + 4 + 8 + 11);
     for (const alarm of alarms) {
       expect(alarm.AlarmDescription).toMatch(/^[A-Z].{40,}\. Runbook: infra\/ops\/runbooks\/[a-z-]+\.md$/);
       expect(alarm.AlarmActions).toEqual([topic]);

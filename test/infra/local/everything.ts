@@ -60,6 +60,7 @@ export const steps = {
   due: "Meta's answers are lost, and the due sweep asks again",
   left: "a customer unshares, and Meta's webhook says so",
   tokenDead: "the system token dies and is replaced",
+  versionDead: "Meta serves a newer Graph version than was asked for",
 } as const;
 
 /** What a run of the whole system on one machine left behind. */
@@ -261,6 +262,12 @@ export async function runEverything() {
   await until(() => count("Share Verified", waba(7)) === 1 && count("Credit Line Revoked", waiting.Revoke) === 1, {
     sweeping: true,
   });
+
+  witness.begin(steps.versionDead);
+  await control(`${meta}/_variants`, { oldestLivingVersion: 26 });
+  const late = verifyCommand(waba(7));
+  await send("verify", late);
+  await until(() => count("Share Verified", late) === 1);
 
   const places = {
     logs: logs.join("\n"),
