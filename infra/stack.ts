@@ -130,8 +130,8 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
   }
   onCallRoles(stack, {
     config,
-    tables: [state, audit],
     state,
+    audit,
     dueIndexName,
     commands: [share, verify, revoke],
     systemTokenArn: tokens.systemTokenArn,

@@ -83,12 +83,14 @@ export function creditLinesFunction<Environment>(
   return lambda;
 }
 
-export function addGrant(role: Role, { actions, resources, wildcardReason }: Grant): void {
-  role.addToPolicy(new PolicyStatement({ actions, resources }));
+export function addGrant(to: Role | Policy, { actions, resources, wildcardReason }: Grant): void {
+  const statement = new PolicyStatement({ actions, resources });
+  if (to instanceof Role) to.addToPolicy(statement);
+  else to.addStatements(statement);
   if (wildcardReason === undefined) return;
   for (const resource of resources) {
-    const finding = flattenCfnReference(Stack.of(role).resolve(resource));
-    Validations.of(role).acknowledge({ id: `AwsSolutions-IAM5[Resource::${finding}]`, reason: wildcardReason });
+    const finding = flattenCfnReference(Stack.of(to).resolve(resource));
+    Validations.of(to).acknowledge({ id: `AwsSolutions-IAM5[Resource::${finding}]`, reason: wildcardReason });
   }
 }
 

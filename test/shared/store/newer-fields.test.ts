@@ -1,4 +1,4 @@
-import { randomUUID } from "node:crypto";
+import { randomUUID as newId } from "node:crypto";
 import { DynamoDBClient, GetItemCommand, PutItemCommand } from "@aws-sdk/client-dynamodb";
 import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -26,7 +26,6 @@ afterAll(async () => {
   await stack?.close();
 });
 
-const newId = () => randomUUID();
 const wabaId = "120000000000001";
 const businessId = "110000000000001";
 const due = { nextAt: 9, looks: 1, sweeps: 0 };
