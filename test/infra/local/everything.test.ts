@@ -130,6 +130,8 @@ describe("the secrets", () => {
     "dead letters",
     "events",
     "the URLs and headers of calls to Meta",
+    "the output of the command line",
+    "errors",
     "the ledger of the stand-in",
   ])("would be found in %s, in whatever form", (place) => {
     const forms = Object.entries(formsOf(secrets["the system token"]));
