@@ -28,6 +28,8 @@ export type FunctionProps<Environment> = {
   schema: z.ZodMiniType<unknown, Environment>;
   /** What this function may do beside writing its own log. */
   grants: Grant[];
+  /** Only where anybody can call the function: a queue's receive that is throttled is lost to its message. */
+  reservedConcurrency?: number | undefined;
   /** One sentence for the alarm: who is hurt when this function fails. */
   errorImpact: string;
 };
@@ -66,6 +68,7 @@ export function creditLinesFunction<Environment>(
     code,
     handler: `${props.name}/handler.handler`,
     environment: props.environment,
+    reservedConcurrentExecutions: props.reservedConcurrency,
     role,
     logGroup,
   });

@@ -39,6 +39,8 @@ export function webhookFunction(
       namedSecret(Stack.of(scope), appSecretName),
       namedSecret(Stack.of(scope), verifyTokenSecretName),
     ],
+    // What is turned away Meta delivers again. On one machine there is no account to protect.
+    reservedConcurrency: config.stage === "local" ? undefined : (config.concurrency.webhook ?? undefined),
     errorImpact:
       "Meta's webhooks are not taken: customers who left stay funded until Meta delivers again, or the estate scan finds them.",
   });

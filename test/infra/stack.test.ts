@@ -195,7 +195,7 @@ describe("functions", () => {
     expect(() => app.synth()).not.toThrow();
   });
 
-  test("none reserves concurrency: a throttled receive would burn one of five", () => {
+  test("none that a queue feeds reserves concurrency: a throttled receive would burn one of five", () => {
     for (const lambda of propertiesOf("AWS::Lambda::Function")) {
       expect(lambda.ReservedConcurrentExecutions).toBeUndefined();
     }
@@ -540,6 +540,14 @@ describe("the webhook", () => {
     withWebhook.resourceCountIs("AWS::Lambda::Url", 1);
     withWebhook.hasResourceProperties("AWS::Lambda::Url", { AuthType: "NONE" });
     expect(withWebhook.findOutputs("WebhookUrl")).toHaveProperty("WebhookUrl");
+  });
+
+  test("takes no more of the account's concurrency than is reserved for it, however many call its address", () => {
+    expect(lambda?.["Properties"].ReservedConcurrentExecutions).toBe(20);
+    const unlimited = { share: 5, verify: 5, revoke: 5, webhook: null };
+    const free = templateOf(deployedStage({ webhook: true, ...secrets, concurrency: unlimited }));
+    const functions = Object.values(free.findResources("AWS::Lambda::Function"));
+    expect(functions.filter(({ Properties: own }) => own?.["ReservedConcurrentExecutions"] !== undefined)).toEqual([]);
   });
 
   test("gets exactly the environment its schema asks for", () => {
