@@ -7,7 +7,6 @@ import { LogGroup } from "aws-cdk-lib/aws-logs";
 import { CfnSchedule } from "aws-cdk-lib/aws-scheduler";
 import { Construct } from "constructs";
 import type { StageConfig } from "../config.ts";
-import { addGrant, namedSecret } from "./credit-lines-function.ts";
 import type { QueueFunction } from "./queue-function.ts";
 
 type OnCallProps = {
@@ -17,6 +16,8 @@ type OnCallProps = {
   dueIndexName: string;
   commands: readonly QueueFunction[];
   systemTokenArn: string;
+  /** By which the app's secret can be read, when there is one. */
+  appSecret: readonly Policy[];
 };
 
 /**
@@ -25,7 +26,7 @@ type OnCallProps = {
  * no secret: a laptop that is taken while somebody looks around holds no token.
  */
 export function onCallRoles(scope: Construct, props: OnCallProps): void {
-  const { config, state, audit, dueIndexName, commands, systemTokenArn } = props;
+  const { config, state, audit, dueIndexName, commands, systemTokenArn, appSecret } = props;
   const construct = new Construct(scope, "OnCall");
   const stack = Stack.of(construct);
   const all = stack.node.findAll();
@@ -120,6 +121,5 @@ export function onCallRoles(scope: Construct, props: OnCallProps): void {
   );
   actOn(["dynamodb:PutItem", "dynamodb:UpdateItem"], [state.tableArn]);
   actOn(["secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"], [systemTokenArn]);
-  // Meta is asked as the functions ask it: where the stage has an app secret, with its proof.
-  if (config.appSecretName !== undefined) addGrant(act, namedSecret(stack, config.appSecretName));
+  for (const policy of appSecret) policy.attachToRole(acting);
 }

@@ -89,6 +89,7 @@ export function reconcileFunction(
         resources: sources.map((source) => source.eventSourceMappingArn),
       },
     ],
+    policies: graph.policies,
     errorImpact: `${impact} until the next sweep succeeds.`,
   });
 
