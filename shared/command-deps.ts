@@ -12,7 +12,6 @@ import { createGraph } from "./graph/client.ts";
 import type { Portfolio } from "./graph/portfolio.ts";
 import { createPortfolio } from "./graph/portfolio.ts";
 import { checkSystemToken, watchTokenSource } from "./graph/system-token.ts";
-import { createTokens, createTokenSource } from "./graph/tokens.ts";
 import { createTransport } from "./graph/transport.ts";
 import { createUsageMeter } from "./graph/usage.ts";
 import { metricDefinitions } from "./contracts/metrics.ts";
@@ -26,7 +25,7 @@ import type { Queues } from "./queues.ts";
 import { continuationOf, createQueues, delayMsMax } from "./queues.ts";
 import type { Quota } from "./quota.ts";
 import { createQuota } from "./quota.ts";
-import { parseAppSecrets, readSecret, readSecretText } from "./secrets.ts";
+import { createCredentials } from "./secrets.ts";
 import type { StateStore } from "./store/state-store.ts";
 import { createStateStore } from "./store/state-store.ts";
 
@@ -149,16 +148,6 @@ export function buildCallerDeps(
   metrics: Metrics,
   now: () => number,
 ): CallerDeps {
-  const secrets = new SecretsManagerClient();
-  function read(secret: string): Promise<string> {
-    return readSecret(secrets, secret);
-  }
-  const { APP_SECRET_NAME: appSecretName } = environment;
-  /** The proof is made with the one that stays. */
-  async function newestAppSecret(): Promise<string> {
-    const [newest] = parseAppSecrets(await readSecretText(secrets, appSecretName ?? ""));
-    return newest;
-  }
   const transport = createTransport({
     baseUrl: environment.GRAPH_API_BASE_URL,
     version: environment.GRAPH_API_VERSION,
@@ -172,9 +161,8 @@ export function buildCallerDeps(
   });
   return {
     transport: counted(transport, metrics, now),
-    tokens: createTokens(environment.SYSTEM_TOKEN_SECRET_ARN, read, now),
     now,
-    ...(appSecretName === undefined ? {} : { appSecret: createTokenSource(newestAppSecret, now) }),
+    ...createCredentials(new SecretsManagerClient(), environment, now),
   };
 }
 

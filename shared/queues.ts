@@ -80,21 +80,29 @@ export function continuationOf(entry: DueEntry, businessId: string | undefined):
 }
 
 /**
- * The message attributes that are ours: since when a copy waits, why we put it among the dead letters, and the replay that
- * took it out of them. A producer has what is left of SQS's ten.
+ * The message attributes that are ours: since when a copy waits, the id of the message that it copies, why we put it among
+ * the dead letters, and the replay that took it out of them. A producer has what is left of SQS's ten.
  */
-export const ownAttributes = { firstSentAt: "firstSentAt", reason: "reason", replayId: "replayId" } as const;
+export const ownAttributes = {
+  firstSentAt: "firstSentAt",
+  firstMessageId: "firstMessageId",
+  reason: "reason",
+  replayId: "replayId",
+} as const;
 
 const attributesMax = 10;
 
-/** What a copy carries: `own`, the replay's mark, so that what comes back is known, and what the producer gave. */
+/**
+ * What a copy carries: `own`, the replay's mark, so that what comes back is known, what the producer gave, and, where there
+ * is room, the id under which the producer knows it.
+ */
 function attributesOf(
   record: SQSRecord,
   own: Record<string, MessageAttributeValue>,
 ): Record<string, MessageAttributeValue> {
   const carried = Object.entries(record.messageAttributes).flatMap(
     ([name, value]): [string, MessageAttributeValue][] => {
-      const ours = name === ownAttributes.firstSentAt || name === ownAttributes.reason;
+      const ours = Object.values<string>(ownAttributes).includes(name) && name !== ownAttributes.replayId;
       return ours || value.stringValue === undefined
         ? []
         : [[name, { DataType: value.dataType, StringValue: value.stringValue }]];
@@ -103,5 +111,11 @@ function attributesOf(
   const markFirst = carried.toSorted(
     ([one], [other]) => Number(other === ownAttributes.replayId) - Number(one === ownAttributes.replayId),
   );
-  return Object.fromEntries([...Object.entries(own), ...markFirst].slice(0, attributesMax));
+  const firstId = record.messageAttributes[ownAttributes.firstMessageId]?.stringValue ?? record.messageId;
+  const all = [
+    ...Object.entries(own),
+    ...markFirst,
+    [ownAttributes.firstMessageId, { DataType: "String", StringValue: firstId }] as const,
+  ];
+  return Object.fromEntries(all.slice(0, attributesMax));
 }

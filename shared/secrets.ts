@@ -1,9 +1,30 @@
 import type { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 import { GetSecretValueCommand } from "@aws-sdk/client-secrets-manager";
 import * as z from "zod/mini";
+import type { CallerDeps } from "./graph/caller.ts";
+import { createTokens, createTokenSource } from "./graph/tokens.ts";
 
 /** A header with a line break would be an error that repeats the value. */
 const token = z.string().check(z.regex(/^[\x21-\x7e]+$/));
+
+/** What calls to Meta are signed with, read from the stage's secrets when it is needed. */
+export function createCredentials(
+  client: SecretsManagerClient,
+  {
+    SYSTEM_TOKEN_SECRET_ARN,
+    APP_SECRET_NAME,
+  }: { SYSTEM_TOKEN_SECRET_ARN: string; APP_SECRET_NAME?: string | undefined },
+  now: () => number,
+): Pick<CallerDeps, "tokens" | "appSecret"> {
+  const tokens = createTokens(SYSTEM_TOKEN_SECRET_ARN, (secret) => readSecret(client, secret), now);
+  if (APP_SECRET_NAME === undefined) return { tokens };
+  /** The proof is made with the one that stays. */
+  async function newestAppSecret(secret: string): Promise<string> {
+    const [newest] = parseAppSecrets(await readSecretText(client, secret));
+    return newest;
+  }
+  return { tokens, appSecret: createTokenSource(() => newestAppSecret(APP_SECRET_NAME), now) };
+}
 
 /** A secret that is one token, by name or ARN. @throws Error that never quotes the value; whatever Secrets Manager throws. */
 export async function readSecret(client: SecretsManagerClient, secretId: string): Promise<string> {

@@ -65,8 +65,14 @@ async function findBusiness(request: RevokeRequest, turn: Turn, deps: RevokeDeps
     await store.conclude(refuseRevoke(owner.businessId, request, "owner_mismatch"), deps.now());
     return undefined;
   }
-  if (owner.kind === "invisible" && claim !== undefined) return claim;
-  await parkRevoke(request, wabaId, pointer, turn, deps);
+  const isClaimed = owner.kind === "invisible" && claim !== undefined;
+  const waiting = pointer?.pendingRevoke?.requests ?? [];
+  if (isClaimed && (waiting.length === 0 || waiting.length >= joinedMax)) return claim;
+  const looks = await parkRevoke(request, wabaId, pointer, turn, deps, isClaimed);
+  if (!isClaimed) return undefined;
+  // Whoever names the owner names it for the revokes that waited here before, too.
+  turn.onItem = true;
+  await continuePending(wabaId, looks, turn, deps);
   return undefined;
 }
 
@@ -83,23 +89,29 @@ async function ownerOf(wabaId: string, pointer: Pointer | undefined, turn: Turn,
   return { kind: "known", businessId: claimed.businessId ?? ownerBusinessId };
 }
 
-/** Never refused for an unknown owner: it waits on the WABA's item, and blocks older shares there (H4). */
+/**
+ * Never refused for an unknown owner: it waits on the WABA's item, and blocks older shares there (H4).
+ * @returns the looks of the entry it waits with.
+ */
 async function parkRevoke(
   request: RevokeRequest,
   wabaId: string,
   pointer: Pointer | undefined,
   turn: Turn,
   deps: RevokeDeps,
-): Promise<void> {
+  isDueNow: boolean,
+): Promise<number> {
   const { store, now, policy } = deps;
   const known = pointer?.pendingRevoke;
   const others = (known?.requests ?? []).filter((one) => one.commandId !== request.commandId);
   if (others.length >= joinedMax)
     throw new LaterError("too many revokes of this WABA wait", lookDelayMs(6, policy.settleWindowMs));
-  const due = { nextAt: now() + lookDelayMs(0, policy.settleWindowMs), looks: 0, sweeps: 0 };
-  const pending = { requests: [...others, request], since: known?.since ?? now(), due: known?.due ?? due };
+  const first = { nextAt: now() + lookDelayMs(0, policy.settleWindowMs), looks: 0, sweeps: 0 };
+  const due = { ...(known?.due ?? first), ...(isDueNow ? { nextAt: now() } : {}) };
+  const pending = { requests: [...others, request], since: known?.since ?? now(), due };
   if (!(await store.savePendingRevoke(wabaId, pointer, pending))) throw new Error("The WABA's item changed meanwhile");
   turn.log.warn("The owner is not known yet; the revoke waits on the WABA");
+  return due.looks;
 }
 
 /** R2: decides in the state's own conditional write, then drives what is open. */
@@ -339,8 +351,8 @@ async function continuePending(wabaId: string, looks: number, turn: Turn, deps: 
   turn.sweeps = pending.due.sweeps;
 
   const owner = await ownerOf(wabaId, pointer, turn, deps);
-  const claims = owner.kind === "invisible" ? pending.requests.map((request) => request.businessId) : [];
-  if (owner.kind !== "known" && claims.every((claim) => claim === undefined)) {
+  const claims = new Set(pending.requests.flatMap((request) => request.businessId ?? []));
+  if (owner.kind === "unread" || (owner.kind === "invisible" && claims.size === 0)) {
     const next = pending.due.looks + 1;
     const due = { nextAt: now() + lookDelayMs(next, policy.settleWindowMs), looks: next, sweeps: 0 };
     await store.savePendingRevoke(wabaId, pointer, { ...pending, due });
@@ -349,23 +361,33 @@ async function continuePending(wabaId: string, looks: number, turn: Turn, deps: 
     for (const request of pending.requests) await store.block(request, failure, true, undefined, now());
     throw new BlockedError(failure);
   }
+  // The last source, and one of the WABA: it stands for those too that name nobody, unless claims disagree.
+  const [onlyClaim] = claims.size === 1 ? claims : [];
   // Every waiting revoke is marked on, or joins, its business's item before the WABA's item forgets it.
-  const unresolved: RevokeRequest[] = [];
+  const resolved: RevokeRequest[] = [];
   for (const request of pending.requests) {
     const claim = request.businessId;
-    const businessId = owner.kind === "known" ? owner.businessId : claim;
-    if (businessId === undefined) {
-      unresolved.push(request);
-      continue;
-    }
+    const businessId = owner.kind === "known" ? owner.businessId : (claim ?? onlyClaim);
+    if (businessId === undefined) continue;
     if (claim !== undefined && claim !== businessId) {
       await store.conclude(refuseRevoke(businessId, request, "owner_mismatch"), now());
-      continue;
+    } else {
+      // A look that died may have answered it: then what was shared since is not its to revoke (T2).
+      const row = await store.loadCommand(request.commandId);
+      const isConcluded = row?.outcome !== undefined && row.hash === request.hash;
+      await revokeAllocations(
+        request,
+        businessId,
+        { ...turn, request, concluded: isConcluded ? row : undefined },
+        deps,
+      );
     }
-    await revokeAllocations(request, businessId, { ...turn, request }, deps);
+    resolved.push(request);
   }
   const current = await store.loadPointer(wabaId);
   if (current?.pendingRevoke === undefined) return;
-  const left = { ...current.pendingRevoke, requests: unresolved };
-  await store.savePendingRevoke(wabaId, current, unresolved.length === 0 ? undefined : left);
+  // What came meanwhile still waits (found by simulation).
+  const requests = current.pendingRevoke.requests.filter((one) => !resolved.some((known) => isSame(known, one)));
+  const left = requests.length === 0 ? undefined : { ...current.pendingRevoke, requests };
+  await store.savePendingRevoke(wabaId, current, left);
 }

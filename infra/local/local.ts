@@ -89,6 +89,7 @@ function hints({
 The stack runs. Some things to try in another terminal:
 
   share a line        ${aws} sqs send-message --queue-url ${queues.share} --message-body '${JSON.stringify(command)}'
+  ask as on call      npx credit-lines --endpoint ${endpoint} explain ${wabaId}
   read the events     curl '${endpoint}/_local/events?after=0'
   read the table      ${aws} dynamodb scan --table-name ${tables.state}
   sweep and scan now  curl -X POST ${endpoint}/_local/invoke/reconcile

@@ -83,6 +83,7 @@ async function take(
 
   let last = "";
   let lastAt = Date.now();
+  let said = "";
   for (;;) {
     // The schedule's minutes are seconds here.
     await aws.invoke("reconcile", { task: "due-sweep" });
@@ -94,8 +95,10 @@ async function take(
     if (now !== last) {
       last = now;
       lastAt = Date.now();
-      say(`    ${sent.length - open.length} of ${sent.length} commands ended`);
     }
+    const progress = `    ${sent.length - open.length} of ${sent.length} commands ended`;
+    if (sent.length > 0 && progress !== said) say(progress);
+    said = progress;
     if (Date.now() - lastAt > patienceMs) {
       say(
         `    nothing happens any more; without an outcome: ${open.map(({ commandId }) => commandId).join(", ") || "none"}`,

@@ -13,6 +13,20 @@ const globalOptions = z.object({
   json: z.boolean(),
 });
 
+const generalHelp = `
+Where to begin:
+  $ credit-lines explain ID       why is this customer not funded, what became of this command
+  $ credit-lines dlq list         what died, and what would a replay do now
+  $ credit-lines preflight        can the stage work at all
+An alarm's description names its runbook in infra/ops/runbooks, which begins with the commands to type.
+
+Exit codes:
+  0  done; nothing needs you
+  1  done; what was found needs somebody
+  2  called wrongly
+  3  AWS, Meta or the stack cannot be reached, or does not let you
+  4  refused: not safe now, or not confirmed; nothing was done`;
+
 /** The program without commands: what all of them have in common. */
 export function createProgram(): Command {
   return new Command("credit-lines")
@@ -28,6 +42,7 @@ export function createProgram(): Command {
       ),
     )
     .configureHelp({ showGlobalOptions: true })
+    .addHelpText("after", generalHelp)
     .helpCommand(false)
     .showHelpAfterError("(--help tells the options)")
     .exitOverride();
@@ -60,6 +75,15 @@ export function onStage<S extends z.ZodType>(
     }
   };
 }
+
+/** An age, such as 90m; a bare number is of days. As ms. */
+export const ageOption = z
+  .string()
+  .regex(/^\d+[smhd]?$/, "must be a number and s, m, h or d, such as 90m")
+  .transform((text) => Number.parseInt(text, 10) * (ageUnits[text.at(-1) ?? ""] ?? dayMs));
+
+const dayMs = 86_400_000;
+const ageUnits: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: dayMs };
 
 function optionName(key: string): string {
   return `--${key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;

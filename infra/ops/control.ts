@@ -13,7 +13,7 @@ import { createPauseStore } from "../../shared/store/pause-store.ts";
 import { createScanStore } from "../../shared/store/scan-store.ts";
 import { type Context, examples, onStage } from "./command.ts";
 import { type ExitCode, exitCodes, OpsError } from "./errors.ts";
-import { instant } from "./output.ts";
+import { count, instant } from "./output.ts";
 import type { Stage } from "./stage.ts";
 
 const queueNames = ["share", "verify", "revoke"] as const;
@@ -159,7 +159,7 @@ async function status({ stage, out }: Context): Promise<ExitCode> {
   };
   out.result(reconcileShape, found, (value) =>
     [
-      `${value.due} items have something due`,
+      `${count(value.due, "item")} with something due`,
       value.tokenIsDead ? "the system token is dead: nothing is served (credit-lines preflight)" : undefined,
       isBlocked ? `Meta has throttled us until ${instant(blockedUntil)}` : undefined,
       ...value.paused.map(

@@ -7,6 +7,10 @@ import { type ExitCode, exitCodes } from "./errors.ts";
 import { compareWithMeta, comparisonShape, renderComparison } from "./live.ts";
 import { ago, instant, span, table } from "./output.ts";
 import { explain, nextSteps, tasks } from "./outlook.ts";
+import type { RecordedEvent } from "../../shared/domain/events.ts";
+import { chunks } from "./dlq/dead-letter-queue.ts";
+import { type JudgedLetter, judgedLetterSchema } from "./dlq/judge-letters.ts";
+import { eventShape, shownEvent } from "./event.ts";
 import { findSubject, type Subject } from "./subject.ts";
 import { readAudit } from "./table.ts";
 
@@ -97,25 +101,15 @@ const business = z.object({
   ),
 });
 
-const historyEntry = z.object({
-  at: time,
-  event: z.string(),
-  wabaId: z.string().optional(),
-  commandId: z.string().optional(),
-  status: z.string().optional(),
-  reason: z.string().optional(),
-  by: z.string().optional(),
-  note: z.string().optional(),
-});
-
 /** What `explain --json` prints, one a line for each id. */
 export const explainShape = z.object({
-  asked: z.object({ id: z.string(), is: z.enum(["waba", "business", "command", "allocation"]) }),
+  asked: z.object({ id: z.string(), is: z.enum(["waba", "business", "command", "allocation", "message"]) }),
   waits: z.array(z.string()).describe("what makes the whole stage wait"),
+  letter: judgedLetterSchema.optional().describe("of a message: the dead letter, and what a replay of it would do now"),
   command: command.optional(),
   business: business.optional(),
   wabas: z.array(waba),
-  history: z.array(historyEntry).describe("what was announced, oldest first"),
+  history: z.array(eventShape).describe("what was announced of it, oldest first"),
   next: z
     .array(z.object({ at: time, what: z.string(), wabaId: z.string().optional(), commandId: z.string().optional() }))
     .describe("what happens by itself"),
@@ -140,11 +134,21 @@ export function addExplain(program: Command): void {
   program
     .command("explain")
     .description("why a customer is funded or not: state, history, evidence, what happens next, what you must do")
-    .argument("<ids...>", "of WABAs, businesses, commands or allocations")
+    .argument("<ids...>", "of WABAs, businesses, commands, allocations, or messages of SQS")
     .option("--live", "ask Meta too, and show table, Meta and evidence side by side")
     .addHelpText(
       "after",
-      examples("explain 120000000000021", "explain order-4711 --live", "explain 110000000000021 --json"),
+      examples(
+        "explain 120000000000021",
+        "explain order-4711 --live",
+        "explain 110000000000021 --json",
+        "explain 9f0f8c2e-7b51-4c56-a2c4-5d9e6b1f0a77    a message among the dead letters",
+      ),
+    )
+    .addHelpText(
+      "after",
+      "\nA message can be told of while it is a dead letter, by its id there or the one that its sender was given.\n" +
+        "In a queue nobody can see it without taking it; once it is served, its command's id is what tells.",
     )
     .addHelpText("after", "\nEnds with 1 when a person must act, or when table and Meta differ.")
     .action(
@@ -181,14 +185,18 @@ async function explainSubject({ stage }: Context, subject: Subject): Promise<Exp
       ...(limits.tokenIsDead ? ["the system token is dead: commands wait until its secret holds one that works"] : []),
       ...((limits.blockedUntil ?? 0) > now ? [`Meta has throttled us until ${instant(limits.blockedUntil ?? 0)}`] : []),
     ],
+    letter: subject.letter,
     command: subject.command === undefined ? undefined : commandOf(subject),
     business: of === undefined ? undefined : businessOf(of),
     wabas: shown.map(([id, one]) => wabaOf(id, one, of)),
-    history: (await historyOf(subject, stage)).filter(concerns),
+    history: await historyOf(subject, stage),
     next: nextSteps(known)
       .filter(concerns)
       .map(({ at, ...rest }) => ({ at: iso(at), ...rest })),
-    tasks: tasks(known, now).filter(concerns),
+    tasks: [
+      ...(subject.letter === undefined ? [] : [letterTask(subject.letter)]),
+      ...tasks(known, now).filter(concerns),
+    ],
   };
 }
 
@@ -294,27 +302,54 @@ function wabaOf(wabaId: string, one: Waba, of: Business | undefined): z.output<t
   };
 }
 
-/** Of the business's item, and of every command that ended without changing it. */
-async function historyOf({ business: of, command: row }: Subject, stage: Context["stage"]) {
+/** Of the item, and of every command or finding that named it without changing it. */
+async function historyOf({ business: of, wabaId, command: row }: Subject, stage: Context["stage"]) {
   const key = row?.outcome === "rejected" ? `sha256:${row.hash}` : row?.commandId;
+  const wabaIds = wabaId === undefined ? Object.keys(of?.wabas ?? {}) : [wabaId];
   const subjects = [
     ...(of === undefined ? [] : [keys.business(of.businessId)]),
+    ...wabaIds.map((id) => keys.waba(id)),
     ...(key === undefined ? [] : [keys.command(key)]),
   ];
-  const rows = (await Promise.all(subjects.map((pk) => readAudit(stage, pk)))).flat();
-  const events = new Map(rows.flatMap((one) => one.events).map((event) => [event.eventId, event]));
+  const events = new Map<string, RecordedEvent>();
+  for (const pks of chunks(subjects, readsAtOnce)) {
+    const rows = await Promise.all(pks.map((pk) => readAudit(stage, pk)));
+    for (const event of rows.flat().flatMap((one) => one.events)) events.set(event.eventId, event);
+  }
+  function names(event: RecordedEvent): boolean {
+    if (wabaId === undefined || event.wabaId === wabaId) return true;
+    return event.wabaId === undefined || event.wabaIds?.includes(wabaId) === true;
+  }
   return [...events.values()]
+    .filter(names)
     .toSorted((one, other) => one.occurredAt - other.occurredAt)
-    .map(({ occurredAt, detailType, wabaId, commandId, status, reason, by, note }) => ({
-      at: iso(occurredAt),
-      event: detailType,
-      wabaId,
-      commandId,
-      status,
-      reason,
-      by,
-      note,
-    }));
+    .map(shownEvent);
+}
+
+const readsAtOnce = 20;
+
+/** What was never answered has nobody else who asks for it. */
+function letterTask({ messageId, class: judged, why }: JudgedLetter): Explained["tasks"][number] {
+  const lies = `Its message lies among the dead letters: ${judged}, ${why}.`;
+  switch (judged) {
+    case "never-valid":
+      return {
+        why: lies,
+        remedy: "Its producer mends it and sends it under a new id; then discard this one.",
+        command: `dlq discard --message ${messageId} --yes`,
+      };
+    case "blocked":
+      return {
+        why: lies,
+        remedy: "Mend what stopped it first; then replay it.",
+        command: `dlq replay --message ${messageId} --yes`,
+      };
+    case "safe":
+    case "needs-probe":
+    case "already-done":
+    case "superseded":
+      return { why: lies, command: `dlq replay --message ${messageId} --yes` };
+  }
 }
 
 function render(value: Explained, now: number): string {
@@ -322,6 +357,7 @@ function render(value: Explained, now: number): string {
   const sections = [
     headline(value),
     ...value.waits.map((wait) => `All of the stage waits: ${wait}`),
+    ...(value.letter === undefined ? [] : [renderLetter(value.letter, now)]),
     ...(value.command === undefined ? [] : [renderCommand(value.command, now)]),
     ...wabas.map((one) => renderWaba(one, now)),
     ...(of?.revocation === undefined ? [] : [renderRevocation(of.revocation, now)]),
@@ -335,18 +371,39 @@ function render(value: Explained, now: number): string {
   return sections.join("\n\n");
 }
 
-const kinds = { waba: "WABA", business: "Business", command: "Command", allocation: "Allocation" } as const;
+const kinds = {
+  waba: "WABA",
+  business: "Business",
+  command: "Command",
+  allocation: "Allocation",
+  message: "Message",
+} as const;
 
 function headline({ asked, business: of, wabas }: Explained): string {
   const owner = of === undefined ? "" : ` of business ${of.businessId}${of.name === undefined ? "" : ` (${of.name})`}`;
   const [only] = wabas;
   const status = asked.is === "waba" && only !== undefined ? ` is ${only.status}` : "";
-  const about = asked.is === "command" && only !== undefined ? ` about WABA ${only.wabaId}` : "";
+  const about =
+    (asked.is === "command" || asked.is === "message") && only !== undefined ? ` about WABA ${only.wabaId}` : "";
   return `${kinds[asked.is]} ${asked.id}${about}${asked.is === "business" ? "" : owner}${status}`;
 }
 
+function renderLetter(
+  { queue, kind, sentAt, commandId, type, diedOf, class: judged, why, replayId }: JudgedLetter,
+  now: number,
+): string {
+  const lines = [
+    `${type} ${commandId ?? "without a commandId"}, ${kind} from the ${queue} queue, sent ${ago(Date.parse(sentAt), now)}`,
+    ...(diedOf === undefined ? [] : [`died of: ${diedOf}`]),
+    `a replay now: ${judged}, ${why}`,
+    ...(replayId === undefined ? [] : [`was replayed by ${replayId}`]),
+  ];
+  return `Dead letter\n${indent(lines.join("\n"))}`;
+}
+
 function renderCommand(one: NonNullable<Explained["command"]>, now: number): string {
-  const ended = `${one.type}: ${one.outcome}${one.reason === undefined ? "" : ` (${one.reason})`}, ${ago(Date.parse(one.changedAt), now)}`;
+  const what = one.type === one.outcome ? one.type : `${one.type}: ${one.outcome}`;
+  const ended = `${what}${one.reason === undefined ? "" : ` (${one.reason})`}, ${ago(Date.parse(one.changedAt), now)}`;
   const attempts = one.outcome === "blocked" || one.outcome === "failing" ? `, after ${one.attempts} attempts` : "";
   const said = one.event === undefined ? [] : [`announced as ${one.event}`];
   return [

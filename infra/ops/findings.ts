@@ -9,7 +9,8 @@ import { type ExitCode, exitCodes, OpsError } from "./errors.ts";
 import { ago, table } from "./output.ts";
 import type { Stage } from "./stage.ts";
 
-const finding = z.object({
+/** What `findings close --json` prints: as it stands then. */
+export const findingShape = z.object({
   kind: z.enum(findingKinds),
   subject: z.string().describe("the allocation, WABA, business or line it is about"),
   state: z.enum(["suspected", "open", "closed"]).describe("`suspected`: seen by one scan, announced after the second"),
@@ -23,9 +24,9 @@ const finding = z.object({
 });
 
 /** What `findings list --json` prints. */
-export const findingsShape = z.array(finding).describe("those that are not closed");
+export const findingsShape = z.array(findingShape).describe("those that are not closed");
 
-type Row = z.output<typeof finding>;
+type Row = z.output<typeof findingShape>;
 
 export function addFindings(program: Command): void {
   const findings = program
@@ -122,6 +123,6 @@ async function close(
     const message = "A scan has written the finding meanwhile";
     throw new OpsError("changed_meanwhile", message, "Look again: credit-lines findings list.", exitCodes.refused);
   }
-  out.result(finding, rowOf(next.finding), ({ kind: what, subject: about }) => `Closed ${what} of ${about}.`);
+  out.result(findingShape, rowOf(next.finding), ({ kind: what, subject: about }) => `Closed ${what} of ${about}.`);
   return exitCodes.ok;
 }

@@ -1,9 +1,8 @@
-import { writeFileSync } from "node:fs";
 import { type Command, Option } from "commander";
 import * as z from "zod";
-import { examples, onStage } from "./command.ts";
-import { toCsv } from "./csv.ts";
-import { ago, table } from "./output.ts";
+import { ageOption, examples, onStage } from "./command.ts";
+import { exportCsv, exportHelp } from "./csv.ts";
+import { ago, count, table } from "./output.ts";
 import { eachBusiness } from "./table.ts";
 
 const row = z.object({
@@ -28,7 +27,7 @@ type Row = z.output<typeof row>;
 const listOptions = z.object({
   status: z.string().optional(),
   currency: z.string().optional(),
-  olderThan: z.coerce.number("must be a number of days").positive().optional(),
+  olderThan: ageOption.optional(),
   export: z.string().optional(),
 });
 type ListOptions = z.output<typeof listOptions>;
@@ -41,9 +40,16 @@ export function addList(program: Command): void {
     .description("the WABAs of the State table")
     .addOption(new Option("--status <status>", "only these").choices(statuses))
     .option("--currency <code>", "only these")
-    .option("--older-than <days>", "only those not proved for so long (or never)")
-    .option("--export <file>", "write them to a file as CSV")
-    .addHelpText("after", examples("list --status mismatched", "list --older-than 7 --export estate.csv"))
+    .option("--older-than <age>", "only those not proved for so long (or never), such as 12h, 7d")
+    .option("--export <file>", exportHelp)
+    .addHelpText(
+      "after",
+      examples(
+        "list --status mismatched",
+        "list --older-than 7d --export estate.csv",
+        "list --export csv                          on standard output",
+      ),
+    )
     .action(
       onStage(listOptions, async ({ stage, out }, _args, options) => {
         const reading = out.progress("Reading the State table");
@@ -66,15 +72,13 @@ export function addList(program: Command): void {
             };
             if (isWanted(one, options, stage.now())) rows.push(one);
           }
-          reading.say(`Reading the State table: ${rows.length} WABAs`);
+          reading.say(`Reading the State table: ${count(rows.length, "WABA")}`);
         }
         reading.done();
         rows.sort((one, other) => one.wabaId.localeCompare(other.wabaId));
-        if (options.export !== undefined) {
-          writeFileSync(options.export, toCsv(Object.keys(row.shape), rows));
-          out.note(`${rows.length} WABAs written to ${options.export}`);
-        }
-        out.result(listShape, rows, (found) => render(found, stage.now()));
+        const { export: to } = options;
+        const shown = exportCsv(out, to, Object.keys(row.shape), rows);
+        out.result(listShape, rows, (found) => shown ?? render(found, stage.now()));
       }),
     );
 }
@@ -83,7 +87,7 @@ function isWanted(one: Row, { status, currency, olderThan }: ListOptions, now: n
   if (status !== undefined && one.status !== status) return false;
   if (currency !== undefined && one.currency !== currency) return false;
   if (olderThan === undefined) return true;
-  return one.verifiedAt === undefined || now - Date.parse(one.verifiedAt) > olderThan * 86_400_000;
+  return one.verifiedAt === undefined || now - Date.parse(one.verifiedAt) > olderThan;
 }
 
 function render(rows: readonly Row[], now: number): string {
@@ -96,7 +100,7 @@ function render(rows: readonly Row[], now: number): string {
     requested: ago(Date.parse(one.requestedAt), now),
     "last failure": one.lastFailure,
   }));
-  return `${table(lines)}\n${rows.length} WABAs`;
+  return `${table(lines)}\n${count(rows.length, "WABA")}`;
 }
 
 function iso(at: number): string {

@@ -1,11 +1,10 @@
 import { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
-import { parseAppSecrets, readSecret, readSecretText } from "../../shared/secrets.ts";
+import { createCredentials } from "../../shared/secrets.ts";
 import type { CallerDeps } from "../../shared/graph/caller.ts";
 import type { Graph } from "../../shared/graph/client.ts";
 import { createGraph } from "../../shared/graph/client.ts";
 import type { Portfolio } from "../../shared/graph/portfolio.ts";
 import { createPortfolio } from "../../shared/graph/portfolio.ts";
-import { createTokens, createTokenSource } from "../../shared/graph/tokens.ts";
 import { createTransport } from "../../shared/graph/transport.ts";
 import { ThrottledError } from "../../shared/errors.ts";
 import { exitCodes, OpsError } from "./errors.ts";
@@ -27,15 +26,6 @@ export function metaTimeout(): AbortSignal {
 }
 
 export function connectMeta({ settings, clientConfig, now }: Stage): Meta {
-  const secrets = new SecretsManagerClient(clientConfig);
-  function read(secret: string): Promise<string> {
-    return readSecret(secrets, secret);
-  }
-  const { APP_SECRET_NAME: appSecretName } = settings;
-  async function newestAppSecret(): Promise<string> {
-    const [newest] = parseAppSecrets(await readSecretText(secrets, appSecretName ?? ""));
-    return newest;
-  }
   let answered: string | undefined;
   const transport = createTransport({
     baseUrl: settings.GRAPH_API_BASE_URL,
@@ -48,9 +38,8 @@ export function connectMeta({ settings, clientConfig, now }: Stage): Meta {
   });
   const caller: CallerDeps = {
     transport,
-    tokens: createTokens(settings.SYSTEM_TOKEN_SECRET_ARN, read, now),
     now,
-    ...(appSecretName === undefined ? {} : { appSecret: createTokenSource(newestAppSecret, now) }),
+    ...createCredentials(new SecretsManagerClient(clientConfig), settings, now),
   };
   return { graph: createGraph(caller), portfolio: createPortfolio(caller), caller, answeredVersion: () => answered };
 }

@@ -70,6 +70,11 @@ const borders = [
   "left left-mid mid mid-mid right right-mid middle",
 ].flatMap((names) => names.split(" "));
 
+/** `1 WABA`, `2 WABAs`. */
+export function count(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? "" : "s"}`;
+}
+
 /** A length of time in the unit that says most: `45 s`, `3 min`, `2 d`. */
 export function span(ms: number): string {
   const seconds = Math.round(Math.abs(ms) / 1000);

@@ -1,9 +1,8 @@
-import { writeFileSync } from "node:fs";
 import type { Command } from "commander";
 import * as z from "zod";
 import type { RecordedEvent } from "../../shared/domain/events.ts";
 import { examples, onStage } from "./command.ts";
-import { toCsv } from "./csv.ts";
+import { exportCsv, exportHelp } from "./csv.ts";
 import { table } from "./output.ts";
 import { eachAuditRow } from "./table.ts";
 
@@ -48,7 +47,7 @@ export function addReport(program: Command): void {
     .command("report")
     .description("for the finance team: what was shared with whom, from when to when, and what was in doubt (UTC)")
     .requiredOption("--month <YYYY-MM>", "the month")
-    .option("--export <file>", "write the shares to a file as CSV")
+    .option("--export <file>", `the shares: ${exportHelp}`)
     .addHelpText("after", examples("report --month 2026-01", "report --month 2026-01 --export january.csv"))
     .action(
       onStage(options, async ({ stage, out }, _args, { month, export: file }) => {
@@ -60,11 +59,8 @@ export function addReport(program: Command): void {
           for (const event of row.events) events.set(event.eventId, event);
         reading.done();
         const report = monthlyReport([...events.values()], month, from, until);
-        if (file !== undefined) {
-          writeFileSync(file, toCsv(Object.keys(share.shape), report.shares));
-          out.note(`${report.shares.length} shares written to ${file}`);
-        }
-        out.result(reportShape, report, render);
+        const shown = exportCsv(out, file, Object.keys(share.shape), report.shares);
+        out.result(reportShape, report, (value) => shown ?? render(value));
       }),
     );
 }

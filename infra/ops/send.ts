@@ -247,7 +247,13 @@ async function waitForEnd(
 function renderSent({ queue, command, outcome, reason, event }: Sent): string {
   const id = String(command["commandId"]);
   const sent = `Sent ${queue} ${id}`;
-  if (outcome === undefined) return `${sent}\nWhat becomes of it: credit-lines explain ${id}`;
-  const why = reason === undefined ? "" : ` (${reason}): ${explain(reason, {}).words}`;
-  return `${sent}\n${outcome}${why}${event === undefined ? "" : `\nannounced as ${event}`}`;
+  if (outcome === undefined) return `${sent}\nNo outcome yet. What becomes of it: credit-lines explain ${id}`;
+  const { words, remedy } = reason === undefined ? {} : explain(reason, {});
+  const lines = [
+    sent,
+    reason === undefined ? outcome : `${outcome} (${reason}): ${words}`,
+    remedy === undefined ? undefined : `remedy: ${remedy}`,
+    event === undefined ? undefined : `announced as ${event}`,
+  ];
+  return lines.filter((line) => line !== undefined).join("\n");
 }

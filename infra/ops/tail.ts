@@ -13,21 +13,8 @@ import * as z from "zod";
 import type { RecordedEvent } from "../../shared/domain/events.ts";
 import { transitionSchema } from "../../shared/store/items.ts";
 import { examples, onStage } from "./command.ts";
+import { eventShape, shownEvent } from "./event.ts";
 import type { Stage } from "./stage.ts";
-
-/** What `tail --json` prints: one a line. */
-export const tailShape = z.object({
-  at: z.iso.datetime(),
-  event: z.string(),
-  eventId: z.string(),
-  businessId: z.string().optional(),
-  wabaId: z.string().optional(),
-  commandId: z.string().optional(),
-  status: z.string().optional(),
-  reason: z.string().optional(),
-  by: z.string().optional(),
-  note: z.string().optional(),
-});
 
 const options = z.object({
   seconds: z.coerce.number("must be a number").positive().default(Infinity),
@@ -47,16 +34,13 @@ export function addTail(program: Command): void {
       onStage(options, async ({ stage, out }, _args, { seconds }) => {
         const end = Date.now() + seconds * 1000;
         for await (const event of follow(stage, end, () => out.note("Listening. Ctrl-C ends it."))) {
-          const { occurredAt, detailType, eventId, businessId, wabaId, commandId, status, reason, by, note } = event;
-          const at = new Date(occurredAt).toISOString();
-          const value = { at, event: detailType, eventId, businessId, wabaId, commandId, status, reason, by, note };
-          out.result(tailShape, value, render);
+          out.result(eventShape, shownEvent(event), render);
         }
       }),
     );
 }
 
-function render({ at, event, businessId, wabaId, commandId, reason, by }: z.output<typeof tailShape>): string {
+function render({ at, event, businessId, wabaId, commandId, reason, by }: z.output<typeof eventShape>): string {
   const about = [
     wabaId === undefined ? undefined : `WABA ${wabaId}`,
     businessId === undefined ? undefined : `business ${businessId}`,

@@ -143,22 +143,22 @@ export const explanations: Record<Reason | OpenReason | HoldReason, Explanation>
   token_dead: {
     words: "Meta refuses the token.",
     remedy:
-      "Put a working token into its secret: the stage's system token, or, when only this customer is blocked, its business token. Then replay.",
+      "Put a working token into its secret: the stage's system token, or, when only this customer is blocked, its business token. Then replay what died of it.",
     command: "preflight",
   },
   permission_denied: {
     words: "The token may not do this: the system user lost its role, or the command needs a business token.",
-    remedy: "Give the system user its role on the portfolio and its permissions; then replay.",
+    remedy: "Give the system user its role on the portfolio and its permissions; then replay what died of it.",
     command: "preflight",
   },
   policy_block: {
     words: "Meta blocks the app for a policy.",
-    remedy: "Meta's Business Support Home names the policy; after the block is lifted, replay.",
+    remedy: "Meta's Business Support Home names the policy; after the block is lifted, replay what died of it.",
     command: "preflight",
   },
   line_access_revoked: {
     words: "Meta has taken the partner's access to the credit line.",
-    remedy: "Only Meta can give it back: open a case with the line's id; then replay.",
+    remedy: "Only Meta can give it back: open a case with the line's id; then replay what died of it.",
     command: "preflight",
   },
   owner_unknown: {
@@ -168,7 +168,7 @@ export const explanations: Record<Reason | OpenReason | HoldReason, Explanation>
   },
   meta_unavailable: {
     words: "Meta did not answer, or could not serve us.",
-    remedy: "When Meta works again, replay.",
+    remedy: "When Meta works again, replay what died of it.",
     command: replay,
   },
   business_full: {

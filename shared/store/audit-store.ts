@@ -2,11 +2,15 @@ import type { DynamoDBRecord } from "aws-lambda";
 import type { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { BatchGetItemCommand, PutItemCommand } from "@aws-sdk/client-dynamodb";
 import { marshall } from "@aws-sdk/util-dynamodb";
-import type { Transition } from "./items.ts";
+import type { RecordedEvent } from "../domain/events.ts";
+import { keys, type Transition } from "./items.ts";
 
-/** The Audit table: append-only, one row for each recorded change of an item. */
+/**
+ * The Audit table: append-only, one row for each recorded change of an item. What is recorded beside a business's item (a
+ * command's answer, a finding) has a row under each WABA and business that it names, too: their history is read by key.
+ */
 export type AuditStore = {
-  /** Appends a change; the same change again is the same row. */
+  /** Appends a change; the same change again is the same rows. */
   append(transition: Transition): Promise<void>;
   /** Keeps a stream record that cannot be read, whole. */
   keepPoison(record: DynamoDBRecord, now: number): Promise<void>;
@@ -23,13 +27,33 @@ export function createAuditStore(client: DynamoDBClient, tableName: string): Aud
   return {
     async append(transition) {
       const { version, changedAt, events } = transition;
-      await put({ ...keyOf(transition), version, changedAt, events });
+      const { pk, sk } = keyOf(transition);
+      for (const [subject, told] of toldElsewhere(transition)) {
+        await put({ pk: subject, sk, version, changedAt, events: told });
+      }
+      // The change's own row comes last: where it is, all of them are (see createAuditGaps).
+      await put({ pk, sk, version, changedAt, events });
     },
     async keepPoison(record, now) {
       const sequenceNumber = record.dynamodb?.SequenceNumber ?? "unknown";
       await put({ pk: "POISON", sk: sequenceNumber, changedAt: now, record: JSON.stringify(record) });
     },
   };
+}
+
+/** A business's own row holds all that happened on its item. */
+function toldElsewhere({ pk, events }: Transition): Map<string, RecordedEvent[]> {
+  const told = new Map<string, RecordedEvent[]>();
+  if (pk.startsWith(keys.business(""))) return told;
+  for (const event of events) {
+    const { wabaId, businessId } = event;
+    const subjects = [
+      ...(wabaId === undefined ? [] : [keys.waba(wabaId)]),
+      ...(businessId === undefined ? [] : [keys.business(businessId)]),
+    ];
+    for (const subject of subjects) told.set(subject, [...(told.get(subject) ?? []), event]);
+  }
+  return told;
 }
 
 /** The transition is part of the key: after a restore the same version comes again with another history (H20). */

@@ -258,6 +258,74 @@ describe("a revocation", () => {
     expect(flows.deletes().map(({ path }) => path.split("/").at(-1))).toEqual([allocationId]);
   });
 
+  test("that names the owner of an invisible WABA takes along those that waited for it, and no claim becomes the stored owner", async () => {
+    const flows = await flowsOf();
+    const { meta, wabaId, businessId } = flows;
+    await meta.world({ allocations: [{ id: "500000000000098", lineId: line, receivingBusinessId: businessId }] });
+    await flows.changeWaba({ sharedWithPartner: false });
+    const waiting = [flows.revoke({ wabaId }), flows.revoke({ wabaId })];
+    for (const one of waiting) await flows.deliver(one);
+    await flows.live(3 * hourMs);
+    expect(await Promise.all(waiting.map((one) => flows.fate(one)))).toEqual([undefined, undefined]);
+
+    const named = flows.revoke({ wabaId, businessId });
+    expect(await flows.deliver(named)).toBe("acknowledged");
+    expect(flows.deletes()).toHaveLength(1);
+    expect(await Promise.all([...waiting, named].map((one) => flows.fate(one)))).toEqual(["done", "done", "done"]);
+    const pointer = await flows.store.loadPointer(wabaId);
+    expect([pointer?.pendingRevoke, pointer?.businessId]).toEqual([undefined, undefined]);
+    await flows.live(26 * hourMs);
+    expect(waiting.map((one) => flows.said(one))).toEqual([
+      ["Revocation Started", "Credit Line Revoked"],
+      ["Credit Line Revoked"],
+    ]);
+  });
+
+  test("that comes while those before it are resolved goes on waiting for its owner", async () => {
+    const flows = await flowsOf();
+    const { wabaId, businessId } = flows;
+    await flows.changeWaba({ sharedWithPartner: false });
+    await flows.deliver(flows.revoke({ wabaId }));
+    const late = flows.revoke({ wabaId });
+    flows.meddle("listAllocations", async (list) => {
+      await flows.deliver(late);
+      return list();
+    });
+    await flows.deliver(flows.revoke({ wabaId, businessId }));
+    expect((await flows.store.loadPointer(wabaId))?.pendingRevoke?.requests).toMatchObject([
+      { commandId: late.commandId },
+    ]);
+  });
+
+  test("that waits is answered under its own id when a repeated one names the owner", async () => {
+    const flows = await flowsOf();
+    const { wabaId, businessId } = flows;
+    await flows.changeWaba({ sharedWithPartner: false });
+    const [named, nameless] = [flows.revoke({ wabaId, businessId }), flows.revoke({ wabaId })];
+    for (const one of [named, nameless, named]) await flows.deliver(one);
+    expect([await flows.fate(named), await flows.fate(nameless)]).toEqual(["done", "done"]);
+    expect(flows.said(nameless)).toEqual(["Credit Line Revoked"]);
+    expect(flows.repeated.map(({ commandId }) => commandId)).toEqual([named.commandId]);
+  });
+
+  test("leaves those that wait for the owner of their WABA to a person when two others name two owners", async () => {
+    const flows = await flowsOf();
+    const { meta, wabaId, businessId } = flows;
+    const bystander = await meta.customer();
+    await meta.faults({ match: "E3", kind: "5xx-before", times: 9 });
+    const nameless = flows.revoke({ wabaId });
+    const named = [businessId, bystander.businessId].map((owner) => flows.revoke({ wabaId, businessId: owner }));
+    for (const one of [nameless, ...named]) await flows.deliver(one);
+    await flows.changeWaba({ sharedWithPartner: false });
+    await flows.live(hourMs);
+    expect(await Promise.all(named.map((one) => flows.fate(one)))).toEqual(["done", "done"]);
+    expect((await flows.store.loadPointer(wabaId))?.pendingRevoke?.requests).toMatchObject([
+      { commandId: nameless.commandId },
+    ]);
+    await flows.live(60 * hourMs);
+    expect(await flows.fate(nameless)).toBe("blocked: owner_unknown");
+  });
+
   test("of a partner switch takes no re-share along when it is looked at once more after the 1st", async () => {
     const flows = await flowsOf();
     await flows.changeWaba({ primaryFundingId: strangerFunding, partnerSwitch: true });

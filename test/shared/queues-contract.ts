@@ -103,6 +103,18 @@ export function describeQueues(name: string, create: () => Promise<QueuesUnderTe
       expect(await subject.deadLetters(record.body)).toEqual([{ body: record.body, reason: "invalid_command" }]);
     });
 
+    test("tell of a copy under which id its sender knows it", async () => {
+      const record = await received();
+      await subject.queues.copy(record, firstSentAtOf(record), 0);
+      await acknowledged(record);
+      const copy = await subject.receive("share");
+      await subject.queues.copy(copy, firstSentAtOf(copy), 0);
+      await acknowledged(copy);
+      const second = await subject.receive("share");
+      expect(second.messageAttributes["firstMessageId"]?.stringValue).toBe(record.messageId);
+      await acknowledged(second);
+    });
+
     test("put what was received five times among the dead letters, whole and without a reason", async () => {
       const { body } = await received();
       for (let count = 2; count <= maxReceiveCount; count += 1) {

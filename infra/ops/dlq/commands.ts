@@ -2,20 +2,17 @@ import { randomUUID } from "node:crypto";
 import path from "node:path";
 import { type Command, Option } from "commander";
 import * as z from "zod";
-import type { CommandType } from "../../../shared/contracts/commands.ts";
 import { withoutTokens } from "../../../shared/graph/errors.ts";
 import type { DeadLetterClass } from "../../../shared/domain/dead-letters.ts";
 import { deadLetterClasses } from "../../../shared/domain/dead-letters.ts";
-import { type Context, examples, onStage } from "../command.ts";
-import { type ExitCode, exitCodes, OpsError } from "../errors.ts";
-import { ago, table } from "../output.ts";
-import type { Stage } from "../stage.ts";
-import { readCauses } from "./causes.ts";
-import { depthOf, type HeldQueue, holdQueue, type Letter } from "./dead-letter-queue.ts";
+import { ageOption, type Context, examples, onStage } from "../command.ts";
+import { type ExitCode, exitCodes } from "../errors.ts";
+import { ago, count, table } from "../output.ts";
 import { discardLetters } from "./discard.ts";
 import { type Fate, fateSchema, followReplay } from "./follow.ts";
 import { classNames, commandTypes, type JudgedLetter, judgedLetterSchema } from "./judge-letters.ts";
-import { isSelected, judgeQueues, type Selection } from "./plan.ts";
+import { isSelected, type Selection } from "./plan.ts";
+import { holdSecondsDefault, judgeAll, onQueues } from "./read-letters.ts";
 import { beginReplay, type Replay, resumeReplay, sendPlanned } from "./replay.ts";
 
 const classCounts = z.partialRecord(z.enum(classNames), z.number());
@@ -68,12 +65,6 @@ export const discardShape = z.object({
   letters: z.array(judgedLetterSchema),
 });
 
-const ageUnits: Record<string, number> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-const age = z
-  .string()
-  .regex(/^\d+[smhd]$/, "must be a number and s, m, h or d, such as 90m")
-  .transform((text) => Number(text.slice(0, -1)) * (ageUnits[text.slice(-1)] ?? 0));
-
 const selectionOptions = {
   queue: z.array(z.enum(commandTypes)).optional(),
   class: z.array(z.enum(classNames)).optional(),
@@ -82,10 +73,9 @@ const selectionOptions = {
   business: z.array(z.string()).optional(),
   command: z.array(z.string()).optional(),
   message: z.array(z.string()).optional(),
-  olderThan: age.optional(),
-  newerThan: age.optional(),
+  olderThan: ageOption.optional(),
+  newerThan: ageOption.optional(),
 };
-const holdSecondsDefault = 60;
 const holdOption = z.coerce.number("must be a number of seconds").int().min(5).max(43_200).default(holdSecondsDefault);
 
 const listOptions = z.object({ ...selectionOptions, limit: z.coerce.number().int().positive().default(50) });
@@ -314,74 +304,8 @@ async function discard(context: Context, _args: readonly string[], options: z.ou
   return yes && discarded < letters.length ? exitCodes.problem : exitCodes.ok;
 }
 
-type HeldDeadLetters = { type: CommandType; deadLetterUrl: string; held: HeldQueue };
-
 /** Where replays and discarded messages are written down, in the directory one stands in. */
 const keptIn = ".credit-lines";
-
-/**
- * Holds dead-letter queues while `work` goes on, and gives back what it left, also when it fails or is interrupted.
- * @param holdSeconds how long a message stays hidden if this process dies.
- */
-async function onQueues<T>(
-  { sqs, queues }: Stage,
-  types: readonly CommandType[],
-  holdSeconds: number,
-  work: (held: readonly HeldDeadLetters[], signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const interrupted = new AbortController();
-  function interrupt(): void {
-    interrupted.abort();
-  }
-  const held = types.map((type) => {
-    const { deadLetterUrl } = queues[type];
-    return { type, deadLetterUrl, held: holdQueue(sqs, deadLetterUrl, { holdSeconds }) };
-  });
-  // Once: what is begun is ended and written down. A second one ends the process, which loses nothing either.
-  process.once("SIGINT", interrupt);
-  try {
-    return await work(held, interrupted.signal);
-  } finally {
-    process.removeListener("SIGINT", interrupt);
-    for (const queue of held) await queue.held.release();
-  }
-}
-
-/** A walk reads more than this many messages a second; a hold that ended before it does would make it begin again. */
-const readsPerSecondMin = 25;
-
-/** Reads all of the queues, and gives everything back. */
-async function judgeAll(
-  selection: Selection,
-  { stage, out }: Context,
-  onFound: (letter: Letter, judged: JudgedLetter) => void = () => {},
-): Promise<JudgedLetter[]> {
-  const depths = selection.queues.map((type) => depthOf(stage.sqs, stage.queues[type].deadLetterUrl));
-  const holdSeconds = Math.max(
-    holdSecondsDefault,
-    Math.ceil(Math.max(...(await Promise.all(depths))) / readsPerSecondMin),
-  );
-  const deps = {
-    store: stage.store,
-    policy: { ...stage.policy, businessTokenSecretPrefix: stage.settings.BUSINESS_TOKEN_SECRET_PREFIX },
-    now: () => stage.now(),
-    causes: await readCauses(stage),
-  };
-  const reading = out.progress("Reading the dead letters");
-  let read = 0;
-  const letters = await onQueues(stage, selection.queues, holdSeconds, async (held, signal) => {
-    function onRead(letter: Letter, judged: JudgedLetter): void {
-      read += 1;
-      reading.say(`Read ${read} dead letters`);
-      if (isSelected(judged, selection)) onFound(letter, judged);
-    }
-    const all = await judgeQueues(held, deps, onRead, signal);
-    if (!signal.aborted) return all;
-    throw new OpsError("interrupted", "Interrupted: nothing was sent or deleted.", "Call it again.", exitCodes.problem);
-  });
-  reading.done();
-  return letters.filter((letter) => isSelected(letter, selection));
-}
 
 function countClasses(letters: readonly JudgedLetter[]): z.output<typeof classCounts> {
   const counts: z.output<typeof classCounts> = {};
@@ -405,15 +329,17 @@ function renderLetters(letters: readonly JudgedLetter[], limit: number, now: num
     "a replay now": letter.why,
   }));
   const more = letters.length > limit ? `\n… and ${letters.length - limit} more (--limit, --json)` : "";
-  return `${table(rows)}${more}\n${letters.length} dead letters: ${describeCounts(countClasses(letters))}`;
+  return `${table(rows)}${more}\n${count(letters.length, "dead letter")}: ${describeCounts(countClasses(letters))}`;
 }
 
 function renderShown({ body, attributes, record, ...judged }: ShownLetter, now: number): string {
-  const lines = Object.entries(judged).map(([name, value]) => `${name.padEnd(12)} ${value ?? "-"}`);
+  const lines = Object.entries(judged).map(([name, value]) => `${name.padEnd(14)} ${value ?? "-"}`);
   const about = Object.entries({ attributes, record }).map(
-    ([name, value]) => `${name.padEnd(12)} ${JSON.stringify(value)}`,
+    ([name, value]) => `${name.padEnd(14)} ${JSON.stringify(value) ?? "-"}`,
   );
-  return [...lines, `age          ${ago(Date.parse(judged.sentAt), now)}`, ...about, `body         ${body}`].join("\n");
+  return [...lines, `age            ${ago(Date.parse(judged.sentAt), now)}`, ...about, `body           ${body}`].join(
+    "\n",
+  );
 }
 
 function renderFates({ replayId, planned, deleted }: Replay, fates: readonly Fate[]): string {

@@ -5,6 +5,7 @@ import {
   GetQueueAttributesCommand,
   ReceiveMessageCommand,
 } from "@aws-sdk/client-sqs";
+import { ownAttributes } from "../../../shared/queues.ts";
 
 /** A message of a dead-letter queue, held by us until it is given back or its time is over. */
 export type Letter = {
@@ -14,6 +15,11 @@ export type Letter = {
   /** When it was sent: to the command queue (SQS moved it here), or to this one (we did). SQS deletes it 14 days after that. */
   sentAt: number;
 };
+
+/** The id that its sender was given: what we copied, rejected or replayed has had another one since. */
+export function firstIdOf({ attributes, messageId }: Letter): string {
+  return attributes[ownAttributes.firstMessageId]?.StringValue ?? messageId;
+}
 
 /** SQS's own batch limit. */
 export const batchMax = 10;

@@ -8,7 +8,7 @@ import { judgeDeadLetter, judgeDeadLook } from "../../../shared/domain/dead-lett
 import { ownAttributes } from "../../../shared/queues.ts";
 import { isReason } from "../../../shared/store/items.ts";
 import { isFull, type StateStore } from "../../../shared/store/state-store.ts";
-import type { Letter } from "./dead-letter-queue.ts";
+import { firstIdOf, type Letter } from "./dead-letter-queue.ts";
 
 export const commandTypes = ["share", "verify", "revoke"] as const satisfies readonly CommandType[];
 export const classNames = [
@@ -24,6 +24,7 @@ export const classNames = [
 export const judgedLetterSchema = z.object({
   queue: z.enum(commandTypes),
   messageId: z.string(),
+  firstMessageId: z.string().optional().describe("the id that its sender was given, when that was another"),
   /** We sent it here (`rejected`), or SQS did after the last receive in vain (`exhausted`). */
   kind: z.enum(["rejected", "exhausted"]),
   sentAt: z.iso.datetime(),
@@ -62,9 +63,11 @@ export async function judgeLetter(queue: CommandType, letter: Letter, deps: Judg
   const rejectedFor = attributes[ownAttributes.reason]?.StringValue;
   const replayId = attributes[ownAttributes.replayId]?.StringValue;
   const { diedOf, verdict, ...about } = await judgeBody(queue, letter, deps);
+  const firstMessageId = firstIdOf(letter);
   return {
     queue,
     messageId,
+    firstMessageId: firstMessageId === messageId ? undefined : firstMessageId,
     kind: rejectedFor === undefined ? "exhausted" : "rejected",
     sentAt: new Date(letter.sentAt).toISOString(),
     ...about,

@@ -28,7 +28,7 @@ export function isSelected(letter: JudgedLetter, selection: Selection): boolean 
     names(reasons, letter.reason, letter.diedOf) &&
     names(wabaIds, letter.wabaId) &&
     names(businessIds, letter.businessId) &&
-    names(ids, letter.commandId, letter.messageId) &&
+    names(ids, letter.commandId, letter.messageId, letter.firstMessageId) &&
     (sentBefore === undefined || sentAt < sentBefore) &&
     (sentSince === undefined || sentAt >= sentSince)
   );

@@ -4,7 +4,7 @@ import { SendMessageBatchCommand } from "@aws-sdk/client-sqs";
 import * as z from "zod";
 import type { CommandType } from "../../../shared/contracts/commands.ts";
 import { ownAttributes } from "../../../shared/queues.ts";
-import { batchMax, chunks, type HeldQueue, type Letter, takeOut } from "./dead-letter-queue.ts";
+import { batchMax, chunks, firstIdOf, type HeldQueue, type Letter, takeOut } from "./dead-letter-queue.ts";
 import type { Journal } from "./journal.ts";
 import { openJournal, readJournal } from "./journal.ts";
 import { commandTypes, type JudgedLetter } from "./judge-letters.ts";
@@ -154,10 +154,10 @@ async function send(letters: readonly Letter[], url: string, replayId: string, s
   const bytes = letters.reduce((sum, { body }) => sum + Buffer.byteLength(body), 0);
   const sent: string[] = [];
   for (const batch of chunks(letters, bytes > batchBytesMax ? 1 : batchMax)) {
-    const Entries = batch.map(({ body, attributes }, index) => ({
+    const Entries = batch.map((letter, index) => ({
       Id: String(index),
-      MessageBody: body,
-      MessageAttributes: { ...withoutOwn(attributes), replayId: { DataType: "String", StringValue: replayId } },
+      MessageBody: letter.body,
+      MessageAttributes: { ...withoutOwn(letter), replayId: { DataType: "String", StringValue: replayId } },
     }));
     const { Successful = [] } = await sqs.send(new SendMessageBatchCommand({ QueueUrl: url, Entries }));
     sent.push(...Successful.flatMap(({ Id }) => batch[Number(Id)]?.messageId ?? []));
@@ -166,8 +166,9 @@ async function send(letters: readonly Letter[], url: string, replayId: string, s
 }
 
 /** What it died of is over: the function judges it anew, and it may wait for three days again. */
-function withoutOwn(attributes: Letter["attributes"]): Letter["attributes"] {
+function withoutOwn(letter: Letter): Letter["attributes"] {
   const own: string[] = Object.values(ownAttributes);
-  const kept = Object.entries(attributes).filter(([name]) => !own.includes(name));
-  return Object.fromEntries(kept.slice(0, 9));
+  const kept = Object.entries(letter.attributes).filter(([name]) => !own.includes(name));
+  const firstMessageId = { DataType: "String", StringValue: firstIdOf(letter) };
+  return Object.fromEntries([...Object.entries({ firstMessageId }), ...kept].slice(0, 9));
 }

@@ -79,8 +79,10 @@ async function main(): Promise<void> {
     for (const { name } of drills) console.log(`${name.padEnd(24)} ${readRunbook(name).title}`);
     return;
   }
+  const unknown = positionals.filter((given) => !drills.some(({ name }) => name === given));
+  if (unknown.length > 0) console.error(`There is no drill ${unknown.join(", ")}: --list names them`);
   const chosen = values.all === true ? drills : drills.filter(({ name }) => positionals.includes(name));
-  if (values.help === true || chosen.length === 0) {
+  if (values.help === true || chosen.length === 0 || unknown.length > 0) {
     console.log(help);
     process.exitCode = values.help === true ? 0 : 2;
     return;

@@ -98,16 +98,36 @@ describe("explain", () => {
 
   test("tells the history from the audit, and the evidence with its age", async () => {
     const { value } = await json("explain", wabaId(3));
-    expect(value.history.map((one: { event: string }) => one.event)).toEqual([
+    const events = value.history.map((one: { event: string }) => one.event);
+    expect(events.slice(0, 4)).toEqual([
       "Share Accepted",
       "Share Verified",
       "Revocation Started",
       "Credit Line Revoked",
-      "Share Refused",
     ]);
+    expect(events.slice(4).toSorted()).toEqual(["Share Refused", "Verify Refused"]);
     expect(value.wabas).toMatchObject([{ wabaId: wabaId(3), evidence: { verifiedAt: expect.any(String) } }]);
     const { stdout } = await creditLines("explain", wabaId(2));
     expect(stdout).toMatch(/evidence of \d+ (s|min) ago: paid for by \d+, the credential of our record/);
+  });
+
+  test("tells of a WABA everything that names it: what changed no state, and what its sibling's revocation did", async () => {
+    const of18 = await json("explain", wabaId(18));
+    const told = of18.value.history.map((one: Record<string, string>) =>
+      [one["event"], one["commandId"], one["reason"] ?? "-"].join(" "),
+    );
+    expect(told.toSorted()).toEqual([
+      "Command Rejected share-18-unknown-key invalid_command",
+      "Command Rejected share-2 command_id_reused",
+      "Share Accepted share-18 -",
+      "Share Verified share-18 -",
+    ]);
+    const ofSibling = await json("explain", wabaId(1, 1));
+    expect(ofSibling.value.history.map((one: { event: string }) => one.event)).toContain("Credit Line Revoked");
+    const ofNobody = await json("explain", wabaId(14));
+    expect(ofNobody.value.history).toMatchObject([{ event: "Share Refused", reason: "currency_unsupported" }]);
+    const ofBusiness = await json("explain", businessId(3));
+    expect(ofBusiness.value.history.map((one: { event: string }) => one.event)).toContain("Verify Refused");
   });
 
   test("--live lays Meta beside the table, and they agree on all the customers of the morning", async () => {
@@ -419,6 +439,19 @@ describe("what is there", () => {
     const lines = readFileSync(file, "utf8").split("\r\n");
     expect(lines[0]).toMatch(/^wabaId,businessId/);
     expect(lines.find((line) => line.startsWith(wabaId(1)))).toContain(`${businessId(1)},`);
+  });
+
+  test("list and report write CSV to standard output, and nothing else", async () => {
+    const { code, stdout } = await creditLines("list", "--export", "csv", "--older-than", "0s", "--status", "verified");
+    expect(code).toBe(0);
+    const [head, ...lines] = stdout.trim().split("\r\n");
+    expect(head).toMatch(/^wabaId,businessId,.*,lastFailure$/);
+    expect(lines.map((line) => line.split(",")[0])).toContain(wabaId(2));
+    // A bare number is of days: nobody was proved that long ago.
+    const old = await creditLines("list", "--export", "csv", "--older-than", "3", "--status", "verified");
+    expect(old.stdout.trim()).toBe(head);
+    const report = await creditLines("report", "--month", new Date().toISOString().slice(0, 7), "--export", "csv");
+    expect(report.stdout).toMatch(/^wabaId,.*,daysInMonth\r\n/);
   });
 
   test("report tells what was shared this month, and until when", async () => {

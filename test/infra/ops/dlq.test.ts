@@ -122,6 +122,7 @@ async function depth(): Promise<number> {
 
 describe("the dead letters of a night", () => {
   let listed: z.output<typeof deadLettersShape>;
+  const messageIds = new Map<string, string>();
 
   beforeAll(async () => {
     await remember(12, factories.verifiedWaba({ request: request(12), creditLineId: stack.config.creditLineId }));
@@ -131,11 +132,11 @@ describe("the dead letters of a night", () => {
     });
     await remember(14, factories.sharingWaba({ request: request(14, "order-4714") }));
     await bury("Share", share(11), "permission_denied");
-    await bury("Share", share(12), "permission_denied");
+    messageIds.set("order-4712", await bury("Share", share(12), "permission_denied"));
     await bury("Share", share(13), "permission_denied");
     await bury("Share", { ...share(14), commandId: "order-4714-again" }, "meta_unavailable");
-    await bury("Share", share(15, { token: "EAAProducersMistake123" }));
-    await bury("Share", share(16), "policy_block");
+    messageIds.set("order-4715", await bury("Share", share(15, { token: "EAAProducersMistake123" })));
+    messageIds.set("order-4716", await bury("Share", share(16), "policy_block"));
     await bury(
       "Revoke",
       revokeCommand({ commandId: "leave-4712", requestedAt, wabaId: wabaId(12) }),
@@ -192,6 +193,34 @@ describe("the dead letters of a night", () => {
     ]);
   });
 
+  test.each([
+    [
+      "order-4712",
+      { class: "already-done", diedOf: "permission_denied" },
+      { command: { outcome: "blocked", reason: "permission_denied" }, wabas: [{ status: "verified" }] },
+      "dlq replay --message",
+    ],
+    ["order-4715", { class: "never-valid", kind: "rejected" }, { wabas: [] }, "dlq discard --message"],
+    ["order-4716", { class: "blocked", reason: "policy_block" }, { wabas: [] }, "dlq replay --message"],
+  ])("are explained by their message's id: %s", async (commandId, letter, more, task) => {
+    const messageId = messageIds.get(commandId)!;
+    const { code, stdout } = await creditLines("explain", messageId, "--json");
+    const value = JSON.parse(stdout);
+    expect(code).toBe(1);
+    expect(value).toMatchObject({ asked: { id: messageId, is: "message" }, letter: { commandId, ...letter }, ...more });
+    expect(value.tasks[0].command).toBe(`${task} ${messageId} --yes`);
+    expect((await creditLines("explain", messageId)).stdout).toMatch(
+      new RegExp(`^Message ${messageId}.*\n\nDead letter\n  .*${commandId}`),
+    );
+    expect(await depth()).toBe(7);
+  });
+
+  test("that nobody has are told where a message's command is to be found", async () => {
+    const { code, stderr } = await creditLines("explain", "9f0f8c2e-7b51-4c56-a2c4-5d9e6b1f0a77", "--json");
+    expect(code).toBe(1);
+    expect(JSON.parse(stderr).error).toMatchObject({ reason: "unknown_id", remedy: expect.stringContaining("logs") });
+  });
+
   test("of a line that Meta has taken away are blocked, and of one that cannot be asked about as well", async () => {
     const { creditLineId: id, partnerBusinessId: ownerBusinessId } = stack.config;
     await meta.world({ lines: [{ id, ownerBusinessId, accessRevoked: true }] });
@@ -222,10 +251,13 @@ describe("the dead letters of a night", () => {
     const replayed = await json("dlq", "replay", "--command", "order-4711", "order-4715", "--wait", "0", "--yes");
     expect(replayed).toMatchObject({ dryRun: false, selected: 2, replayed: 2, open: [] });
     const messages = await stack.messages(url, "order-47", { atLeast: 2 });
-    expect(messages.map(({ MessageAttributes }) => MessageAttributes)).toEqual([
-      { replayId: { DataType: "String", StringValue: replayed.replayId } },
-      { replayId: { DataType: "String", StringValue: replayed.replayId } },
-    ]);
+    const ids = ["order-4711", "order-4715"].map((id) => listed.letters.find((one) => one.commandId === id)?.messageId);
+    expect(messages.map(({ MessageAttributes }) => MessageAttributes)).toEqual(
+      ids.map((id) => ({
+        firstMessageId: { DataType: "String", StringValue: id },
+        replayId: { DataType: "String", StringValue: replayed.replayId },
+      })),
+    );
     expect(await depth()).toBe(5);
   });
 

@@ -54,10 +54,22 @@ describe("the audit store", () => {
     expect((await rowsOf("BUSINESS#2")).map(({ version }) => version)).toEqual([2, 9, 10, 1_000_000]);
   });
 
-  test("keeps both histories of a version that comes again after a restore", async () => {
+  test("H20: keeps both histories of a version that comes again after a restore", async () => {
     await audit.append(transitionOf("BUSINESS#3", 1, "before"));
     await audit.append(transitionOf("BUSINESS#3", 1, "after"));
     expect(await rowsOf("BUSINESS#3")).toHaveLength(2);
+  });
+
+  test("keeps what a command or a finding tells under the WABA and the business that it names, too", async () => {
+    const event = { detailType: "Share Refused", eventId: "refusal-0", occurredAt: 7, commandId: "order-1" } as const;
+    const named = { ...event, wabaId: "125", businessId: "115" };
+    await audit.append({ ...transitionOf("COMMAND#order-1", 1_000_000, "refusal"), events: [event, named] });
+    expect((await rowsOf("COMMAND#order-1")).map(({ events }) => events)).toEqual([[event, named]]);
+    for (const pk of ["WABA#125", "BUSINESS#115"]) {
+      expect((await rowsOf(pk)).map(({ events }) => events)).toEqual([[named]]);
+    }
+    await audit.append({ ...transitionOf("BUSINESS#115", 2), events: [named] });
+    expect(await rowsOf("WABA#125")).toHaveLength(1);
   });
 
   test("keeps a record that cannot be read whole, once", async () => {
