@@ -492,18 +492,21 @@ describe("alarms", () => {
     );
   });
 
-  test.each(commandNames)("H27i: rise when a %s command is dead, is dead for 10 days, or waits for 30 minutes", (name) => {
-    const watched = alarms
-      .filter((alarm) => alarm.Namespace === "AWS/SQS")
-      .map((alarm) => `${alarm.MetricName} ${flatten(alarm.Dimensions[0].Value["Fn::GetAtt"][0])} ${alarm.Threshold}`)
-      .map((line) => line.replace(/[0-9A-F]{8} /, " "))
-      .filter((line) => line.includes(` ${capitalized(name)}`));
-    expect(watched.toSorted()).toEqual([
-      `ApproximateAgeOfOldestMessage ${capitalized(name)}DeadLetterQueue ${10 * 86_400}`,
-      `ApproximateAgeOfOldestMessage ${capitalized(name)}Queue ${30 * 60}`,
-      `ApproximateNumberOfMessagesVisible ${capitalized(name)}DeadLetterQueue 1`,
-    ]);
-  });
+  test.each(commandNames)(
+    "H27i: rise when a %s command is dead, is dead for 10 days, or waits for 30 minutes",
+    (name) => {
+      const watched = alarms
+        .filter((alarm) => alarm.Namespace === "AWS/SQS")
+        .map((alarm) => `${alarm.MetricName} ${flatten(alarm.Dimensions[0].Value["Fn::GetAtt"][0])} ${alarm.Threshold}`)
+        .map((line) => line.replace(/[0-9A-F]{8} /, " "))
+        .filter((line) => line.includes(` ${capitalized(name)}`));
+      expect(watched.toSorted()).toEqual([
+        `ApproximateAgeOfOldestMessage ${capitalized(name)}DeadLetterQueue ${10 * 86_400}`,
+        `ApproximateAgeOfOldestMessage ${capitalized(name)}Queue ${30 * 60}`,
+        `ApproximateNumberOfMessagesVisible ${capitalized(name)}DeadLetterQueue 1`,
+      ]);
+    },
+  );
 
   test("rise when announcements lag, go to the bucket or are lost", () => {
     const watched = alarms.map((alarm) => alarm.MetricName);
@@ -626,8 +629,6 @@ describe("cdk-nag", () => {
     expect(() => app.synth()).toThrow(new RegExp(`${bare.node.path}/.*\n.*AwsSolutions-SQS3`));
   });
 
-  const secret =
-    "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:secretsmanager:<AWS::Region>:<AWS::AccountId>:secret:";
   const acknowledged = [
     "BusinessTokens/Resource: AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:secretsmanager:<AWS::Region>:<AWS::AccountId>:secret:credit-lines/prod/business-token/*]",
     "OnCall/Look/Resource: AwsSolutions-IAM5[Resource::*]",
