@@ -34,7 +34,10 @@ export async function readAllocations(slice: Slice, deps: ScanDeps): Promise<voi
       const businesses = await deps.scans.loadBusinesses(live.flatMap(({ businessId }) => businessId ?? []));
       if (slice.scan.isFirst) await adoptRecords(live, businesses, fieldsMissing, slice, deps);
       // From here on nothing is asked of Meta: a page that is broken off has counted nothing, and is read again.
-      slice.fresh.push(...live.map(({ allocationId }) => allocationId));
+      for (const { allocationId, businessId } of live) {
+        slice.fresh.push(allocationId);
+        if (businessId !== undefined) slice.fresh.push(businessId);
+      }
       count(slice, "allocations", live.length);
       await judgeAllocations(live, businesses, !fieldsMissing.includes("request_status"), slice, deps);
     },

@@ -53,7 +53,7 @@ export function judgeAllocation(
 }
 
 /**
- * @param isListed whether E8 named a record as live; undefined when the list cannot be relied on.
+ * @param isListed whether E8 named a record as live, or as live a record of this business; undefined when it cannot be relied on.
  * @param fundingShown the list tells which funding a WABA has: only then its absence means something.
  * @returns `funded`: the table says mismatched, and Meta shows the line at work: a verification sets it right.
  */
@@ -74,17 +74,22 @@ export function judgeWaba(
   const waba = wabas[wabaId];
   const about = { subject: wabaId, businessId, wabaId };
   const credentials = credentialsOf(business);
-  const paying = fundingId === undefined ? undefined : credentials.find(({ id }) => id === fundingId)?.allocationId;
+  // A WABA that was away when its record was deleted may have stayed attached (H27f): in the case of a revocation that counts.
+  const revoked = isRevoked(business, view.clockSkewMs);
+  const payers = credentials.filter(({ id, dead }) => id === fundingId && (revoked || !dead));
+  // Records may share a credential (unknown 4): one that E8 names is the likelier payer.
+  const paying = (payers.find(({ allocationId }) => isListed?.(allocationId)) ?? payers[0])?.allocationId;
 
   if (!isShared(waba)) {
     if (paying === undefined) return undefined;
-    if (!isRevoked(business, view.clockSkewMs)) return { kind: "allocation_unknown", ...about, allocationId: paying };
-    // A record that E8 names is the finding itself.
-    return isListed?.(paying) === true ? undefined : { kind: "revoked_but_live", ...about, allocationId: paying };
+    // A record that E8 names is the finding itself: this one, or another of the business in place of a dead one.
+    const isNamed = revoked && isListed?.(paying) === true;
+    if (isNamed || (isListed?.(paying) === false && isListed(businessId))) return undefined;
+    return { kind: revoked ? "revoked_but_live" : "allocation_unknown", ...about, allocationId: paying };
   }
   if (waba.status === "pending") return undefined;
   const { allocationId } = waba;
-  const own = credentials.find((one) => one.allocationId === allocationId)?.id;
+  const own = credentials.find((one) => one.allocationId === allocationId && !one.dead)?.id;
   if (fundingId !== undefined && fundingId === own) return waba.status === "mismatched" ? "funded" : undefined;
   // The table knows already; or the record itself is gone, which is the finding that names it.
   if (waba.status === "mismatched" || isListed?.(allocationId) === false) return undefined;
@@ -162,20 +167,16 @@ function isExpectedLive(record: AllocationRecord, { creditLineId }: ScanView): b
 }
 
 /** Which credential each record of the business is known to pay by, proven by a verification or shown by a list. */
-function credentialsOf({ records, wabas }: Business): { allocationId: string; id: string }[] {
-  const listed = Object.entries(records).map(([allocationId, { credentialId }]) => ({
-    allocationId,
-    id: credentialId,
-  }));
+function credentialsOf({ records, wabas }: Business): { allocationId: string; id: string; dead: boolean }[] {
   const proven = Object.values(wabas).map(({ allocationId, evidence }) => ({
     allocationId,
     id: evidence?.receivingCredentialId,
   }));
-  return [...proven, ...listed].flatMap(({ allocationId, id }) =>
-    allocationId === undefined || id === undefined || id === "" || records[allocationId]?.state === "deleted"
-      ? []
-      : [{ allocationId, id }],
-  );
+  const listed = Object.entries(records).map(([allocationId, { credentialId: id }]) => ({ allocationId, id }));
+  return [...proven, ...listed].flatMap(({ allocationId, id }) => {
+    if (allocationId === undefined || id === undefined || id === "") return [];
+    return [{ allocationId, id, dead: records[allocationId]?.state === "deleted" }];
+  });
 }
 
 /** Above this, what is missing from a list of so many rows says more about the list than about the customers (H16). */

@@ -110,7 +110,7 @@ describe("the first day of an existing partner", () => {
 });
 
 describe("what is no finding", () => {
-  test("a share that settles while the scan is between its lists", async () => {
+  test("H16: a share that settles while the scan is between its lists", async () => {
     const estate = await calmEstate(30);
     const newcomer = customerOf(31);
     estate.during(3, () => {
@@ -261,7 +261,7 @@ describe("what a scan sets going", () => {
 });
 
 describe("a scan over many invocations", () => {
-  test("of two schedules at once, one slice works", async () => {
+  test("H27l: of two schedules at once, one slice works", async () => {
     const estate = await calmEstate(250);
     const [one, two] = await Promise.all([estate.slice(true), estate.slice(true)]);
     const states = [one, two].map((report) => (report === "died" ? report : report.state));

@@ -357,7 +357,7 @@ describe("the publish handler", () => {
     expect(busEvents(command.commandId)).toEqual([]);
   });
 
-  test("keeps a change that cannot be read whole, and goes on with the next", async () => {
+  test("H21: keeps a change that cannot be read whole, and goes on with the next", async () => {
     const { businessId, command } = await shared();
     const item = await itemOf(`BUSINESS#${businessId}`);
     const poison = streamRecord({ ...item, events: { S: "not a list" } });

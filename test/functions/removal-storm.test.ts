@@ -53,7 +53,7 @@ const customers = Array.from({ length: count }, (_, index) => {
   };
 });
 
-test(`of a storm of ${count} removals the breaker lets ${removalsMax} through; after the resume every one is revoked or held, and the sum is ${count}`, async () => {
+test(`H27k: of a storm of ${count} removals the breaker lets ${removalsMax} through; after the resume every one is revoked or held, and the sum is ${count}`, async () => {
   await meta.world({
     businesses: customers.map(({ businessId: id }) => ({ id, name: "Acme" })),
     wabas: customers.flatMap(({ businessId, wabaIds }) =>

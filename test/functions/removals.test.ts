@@ -280,7 +280,7 @@ describe("an account that Meta tells of", () => {
     expect(await flows.store.loadPointer(flows.siblingId)).toMatchObject({ businessId: flows.businessId });
   });
 
-  test("never gets another owner than the stored one: a removal that names one is refused", async () => {
+  test("H27e: never gets another owner than the stored one: a removal that names one is refused", async () => {
     const flows = await flowsOf({}, { sibling: false });
     const other = "98765432109000009";
     await flows.deliver(flows.told("PARTNER_REMOVED", flows.wabaId, { businessId: other }));

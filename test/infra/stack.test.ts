@@ -474,7 +474,7 @@ describe("alarms", () => {
     );
   });
 
-  test.each(commandNames)("rise when a %s command is dead, is dead for 10 days, or waits for 30 minutes", (name) => {
+  test.each(commandNames)("H27i: rise when a %s command is dead, is dead for 10 days, or waits for 30 minutes", (name) => {
     const watched = alarms
       .filter((alarm) => alarm.Namespace === "AWS/SQS")
       .map((alarm) => `${alarm.MetricName} ${flatten(alarm.Dimensions[0].Value["Fn::GetAtt"][0])} ${alarm.Threshold}`)

@@ -274,7 +274,7 @@ describe("a command id that comes again", () => {
 });
 
 describe("a throttle", () => {
-  test("is remembered, and the message waits as a copy that knows when it was first sent", async () => {
+  test("H25: is remembered, and the message waits as a copy that knows when it was first sent", async () => {
     const sentAt = Date.now() - hourMs;
     const command = shareCommand("120000000000001", { requestedAt: new Date(sentAt).toISOString() });
     const until = Date.now() + 1000;
@@ -371,7 +371,7 @@ describe("a blocked command", () => {
     }
   });
 
-  test("does not take its neighbours back with it", async () => {
+  test("H27j: does not take its neighbours back with it", async () => {
     const { handler } = handlerOf((_turn, request) => {
       if (request?.requestedBy === "unlucky") throw new BlockedError(failure);
     });

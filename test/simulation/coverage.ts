@@ -1,4 +1,5 @@
 import { transitions } from "../../shared/domain/business.ts";
+import { detailTypes } from "../../shared/domain/events.ts";
 import { readFaults, writeFaults } from "./engine.ts";
 import { metaChangeFaults, metaReadFaults } from "./meta-transport.ts";
 
@@ -109,23 +110,8 @@ const effects = [
   "audit",
 ];
 
-const announcedTypes = [
-  "Share Accepted",
-  "Share Verified",
-  "Share Pending",
-  "Share Mismatched",
-  "Share Refused",
-  "Verify Refused",
-  "Revoke Refused",
-  "Command Rejected",
-  "Command Blocked",
-  "Share In Doubt",
-  "Revocation Started",
-  "Credit Line Revoked",
-  "Revocation Incomplete",
-  "Revocation Held",
-  "Drift Found",
-];
+/** An account's status is not played. */
+const announcedTypes = detailTypes.filter((type) => type !== "Account Changed");
 
 const expectedVariants = [
   ...["same", "second", "error-4000", "error-100"].map((value) => `repeatedShare ${value}`),

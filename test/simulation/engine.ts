@@ -93,7 +93,8 @@ export function createEngine(history: History, options: EngineOptions) {
       steps: 0,
       endsAt: now() + timeoutMs,
       isOver: false,
-      faults: 0,
+      // What an earlier one left behind may still hold the process.
+      faults: now() < process.frozenUntil ? 1 : 0,
       metaReads: [],
       loads: new Map(),
     };
@@ -121,6 +122,7 @@ export function createEngine(history: History, options: EngineOptions) {
 
   function freeze(process: Process, forMs: number): void {
     process.frozenUntil = Math.max(process.frozenUntil, Math.min(now() + forMs, Math.max(history.quietAt, now())));
+    if (process.invocation !== undefined) process.invocation.faults += 1;
     say(process, `is frozen for ${Math.round((process.frozenUntil - now()) / 1000)} s`);
   }
 

@@ -23,7 +23,7 @@ export type Hand =
   | { id: string; at: number; kind: "rotate-token"; secret: string; graceMs: number }
   | { id: string; at: number; kind: "kill-token"; secret: string; forMs: number }
   | { id: string; at: number; kind: "throttle" | "revoke-access"; forMs: number }
-  | { id: string; at: number; kind: "redrive" | "double-sweep" }
+  | { id: string; at: number; kind: "redrive" | "double-sweep" | "resume-revocations" }
   /** Only where A5 is broken: a deleted record lives again, though no POST named it. */
   | { id: string; at: number; kind: "revive"; businessId: string };
 
@@ -74,7 +74,7 @@ export function drawHistory(seed: number): History {
     secondPost: random.chance(0.75) ? ("auto" as const) : ("person" as const),
     ...(random.chance(0.4) ? { systemUserId: "300000000000009" } : {}),
     onPartnerRemoved: random.pick(["revoke-unless-siblings", "revoke-unless-siblings", "revoke", "hold"] as const),
-    breaker: { removals: random.pick([1, 20]), windowMs: 600_000 },
+    breaker: { removals: random.pick([1, 20]), windowMs: 6 * hourMs },
   };
   const drawn = drawSends(random, customers, startAt, breach);
   const sentAt = drawn.endAt;
@@ -320,6 +320,7 @@ function drawHands(
   add(many(0.1), (id, at) => ({ id, at, kind: "revoke-access", forMs: random.span(minuteMs, hourMs) }));
   add(many(0.5), (id, at) => ({ id, at, kind: "redrive" }));
   add(many(0.3), (id, at) => ({ id, at, kind: "double-sweep" }));
+  add(many(0.2), (id, at) => ({ id, at, kind: "resume-revocations" }));
   if (breach === "A5") add(2, (id, at) => ({ id, at, kind: "revive", businessId: random.pick(customers).businessId }));
   return hands.toSorted((one, other) => one.at - other.at);
 }

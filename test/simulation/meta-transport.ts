@@ -60,6 +60,7 @@ export type MetaWires = {
 /** HTTP to the model of Meta, as `shared/graph/transport.ts` does it, with all that may go wrong on the way. */
 export function createMetaTransport(engine: Engine, history: History, process: Process, wires: MetaWires): Transport {
   const { model } = wires;
+  const changeFaults = changeFaultsOf(history);
   return (request, { signal, sendDeadline }) => {
     const { promise, resolve } = Promise.withResolvers<GraphAnswer>();
     const { invocation } = process;
@@ -69,8 +70,8 @@ export function createMetaTransport(engine: Engine, history: History, process: P
     const plan = engine.draw(
       invocation,
       name,
-      isChange ? changeFaultsOf(history) : metaReadFaults,
-      isChange ? (changeProbability[name] ?? 0.1) : 0.004,
+      isChange ? changeFaults.kinds : metaReadFaults,
+      isChange ? (changeProbability[name] ?? 0.1) * changeFaults.rate : 0.004,
     );
     const { kind, spanMs } = plan;
     const odd = invocation.random.next();
@@ -219,12 +220,21 @@ export function createMetaTransport(engine: Engine, history: History, process: P
   };
 }
 
-/** A history that breaks an assumption does so often; where reads may not show a record, its answer comes late as well. */
-function changeFaultsOf(history: History): readonly string[] {
+/** What leaves us without an answer to rely on, whether or not Meta acted. */
+const lostAnswers = metaChangeFaults.filter((kind) => /^(cut|hang|5xx|error)-|^late$/.test(kind));
+
+/**
+ * A history that breaks an assumption does so often; where reads may not show a record, its answer comes late as well. Of the
+ * others, every fourth loses most answers, so that a second attempt meets what the first one met.
+ */
+function changeFaultsOf({ breach, seed }: History): { kinds: readonly string[]; rate: number } {
   const often = { A1: "freeze-sent", A2: "late", A3: "freeze-answer", A4: "freeze-answer" } as const;
-  const { breach } = history;
-  if (breach === undefined || breach === "A5" || breach === "A6") return metaChangeFaults;
-  return [...metaChangeFaults, ...Array.from({ length: 12 }, () => often[breach])];
+  if (breach !== undefined && breach !== "A5" && breach !== "A6") {
+    return { kinds: [...metaChangeFaults, ...Array.from({ length: 12 }, () => often[breach])], rate: 1 };
+  }
+  return randomOf(`${seed} loses`).chance(0.25)
+    ? { kinds: lostAnswers, rate: 3 }
+    : { kinds: metaChangeFaults, rate: 1 };
 }
 
 function isHiding({ breach }: History): boolean {

@@ -153,7 +153,7 @@ export const mutants: readonly Mutant[] = [
   }),
   swap(
     "marker-keeps-the-epoch",
-    ["I2a", "I2b"],
+    ["I2a", "I2b", "chart"],
     revoke,
     "markRevocation",
     (real) => (item, request, now) => real({ ...item, epoch: item.epoch - 1 }, request, now),
@@ -263,10 +263,10 @@ export const mutants: readonly Mutant[] = [
   ),
   swap("recheck-takes-a-reshare", ["I2d"], revoke, "recordRecheck", (real) => (item, ...rest) => {
     const { recordIntent: _forgotten, ...others } = item;
-    const change = real({ ...others, wabas: {} }, ...rest);
-    return { ...change, business: { ...change.business, wabas: item.wabas } };
+    const taken = Object.entries<object>(item.wabas).map(([id, waba]) => [id, { ...waba, status: "revoking" }]);
+    const reopening = real({ ...others, wabas: Object.fromEntries(taken) }, ...rest);
+    return reopening.events.length > 0 ? reopening : real(item, ...rest);
   }),
-
   {
     name: "refusal-leaves-the-item-as-it-was",
     breaks: ["T2"],

@@ -5,6 +5,7 @@ import { dueSweep } from "../../functions/reconcile/due-sweep.ts";
 import { scanEstate } from "../../functions/reconcile/estate-scan.ts";
 import type { ScanDeps } from "../../functions/reconcile/scan-slice.ts";
 import { tendTokenBreaker } from "../../functions/reconcile/token-breaker.ts";
+import { wakeStopped } from "../../functions/reconcile/wake-stopped.ts";
 import { revokeFlow } from "../../functions/revoke/revoke-allocations.ts";
 import { shareFlow } from "../../functions/share/share-allocation.ts";
 import { verifyFlow } from "../../functions/verify/verify-funding.ts";
@@ -32,13 +33,15 @@ import { createUsageMeter } from "../../shared/graph/usage.ts";
 import type { Logger } from "../../shared/logging.ts";
 import { queueHandler } from "../../shared/queue-handler.ts";
 import { createQuota } from "../../shared/quota.ts";
-import type { AuditStore } from "../../shared/store/audit-store.ts";
+import { keys } from "../../shared/store/items.ts";
+import { resumeRevocations } from "../../shared/store/limit-store.ts";
 import type { StateStore } from "../../shared/store/state-store.ts";
 import type { Engine, Invocation, Process } from "./engine.ts";
 import { readFaults, writeFaults } from "./engine.ts";
 import type { Hand, History, Work } from "./history.ts";
 import { clockSkewMs, creditLineId, partnerBusinessId, secretPrefix, settleWindowMs } from "./history.ts";
 import type { Judge } from "./judge.ts";
+import { createMemoryAudit, createMemoryBus, createMemorySecrets } from "./memory-ports.ts";
 import { createMemoryFindingStore, createMemoryScanStore } from "./memory-scan-store.ts";
 import { createMemoryDueIndex, createMemoryStore, createMemoryTable, type TableChange } from "./memory-store.ts";
 import { createMetaTransport, type MetaWires } from "./meta-transport.ts";
@@ -111,6 +114,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     }
     if (after.dueAt !== undefined) sweepBy(after.dueAt);
     if (after.breaker !== undefined && after.breaker.state !== "closed") sweepBy(now());
+    if (after.removals?.breaker.waking === true) sweepBy(now());
   }
 
   function storeOf(process: Process): StateStore {
@@ -182,33 +186,23 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   }
 
   function callerOf(process: Process) {
-    const tokens = createTokens(
-      "system",
-      (name) =>
-        step(process, "secret", readFaults, probability["secret"] ?? 0, () => {
-          const value = secrets.get(name);
-          if (value === undefined) throw new Error("ResourceNotFoundException");
-          return value;
-        }),
-      now,
-    );
+    const tokens = createTokens("system", createMemorySecrets(secrets, sendOf(process)), now);
     return { transport: createMetaTransport(engine, history, process, wires), tokens, now };
   }
 
+  /** What goes wrong at such an effect, by how often it may. */
+  function sendOf(process: Process) {
+    return <T>(operation: string, request: () => T): Promise<T> =>
+      step(process, operation, operation === "secret" ? readFaults : writeFaults, probability[operation] ?? 0, request);
+  }
+
   function eventsOf(process: Process): EventBus {
-    return {
-      async send(events) {
-        // As the real one: nothing to say is no call.
-        if (events.length === 0) return;
-        await step(process, "send events", writeFaults, probability["send events"] ?? 0, () => {
-          for (const event of events) {
-            engine.say(process, `announces ${event.detailType} ${event.commandId ?? ""} ${event.reason ?? ""}`);
-            bus.push(event);
-            judge.onEvent(event);
-          }
-        });
-      },
-    };
+    function onEvent(event: RecordedEvent): void {
+      engine.say(process, `announces ${event.detailType} ${event.commandId ?? ""} ${event.reason ?? ""}`);
+      bus.push(event);
+      judge.onEvent(event);
+    }
+    return createMemoryBus(onEvent, sendOf(process));
   }
 
   function logOf(process: Process): Logger {
@@ -310,7 +304,12 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     const event: DynamoDBStreamEvent = {
       Records: changes.map((change, index) => streamRecordOf(change, from + index)),
     };
-    const deps = { events: eventsOf(process), audit: auditOf(process), log: logOf(process), now };
+    const deps = {
+      events: eventsOf(process),
+      audit: createMemoryAudit(audit, sendOf(process)).store,
+      log: logOf(process),
+      now,
+    };
     let isOver = false;
     function end(answer: DynamoDBBatchResponse | undefined): void {
       if (isOver) return;
@@ -328,14 +327,6 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     engine.invoke(process, `publish ${from}`, timeoutMs.publish, () => {
       publishTransitions(event, deps).then(end, () => end(undefined));
     });
-  }
-
-  function auditOf(process: Process): AuditStore {
-    return {
-      append: (transition) =>
-        step(process, "audit", writeFaults, probability["audit"] ?? 0, () => void audit.add(transition.transitionId)),
-      keepPoison: () => Promise.reject(new Error("A change of ours cannot be read")),
-    };
   }
 
   // --- the schedule
@@ -364,8 +355,9 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       const due = [...table.items.values()].map((item) => item.dueAt ?? Infinity);
       const next = Math.min(...due);
       if (next < Infinity) sweepBy(next);
-      const breaker = table.get("BREAKER#system-token")?.breaker;
+      const breaker = table.get(keys.tokenBreaker)?.breaker;
       if (breaker !== undefined && breaker.state !== "closed") sweepBy(now());
+      if (table.get(keys.removalBreaker)?.removals?.breaker.waking === true) sweepBy(now());
     }
     async function run(): Promise<void> {
       const isWaiting = await tendTokenBreaker({
@@ -383,7 +375,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         now,
       });
       if (isWaiting) return;
-      await dueSweep({
+      const deps = {
         store,
         dueIndex,
         queues: queues.portOf(process, undefined),
@@ -391,7 +383,9 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         now,
         settleWindowMs,
         stopAt: { share: stopAt.share, verify: stopAt.verify },
-      });
+      };
+      await wakeStopped(deps);
+      await dueSweep(deps);
     }
     engine.invoke(process, `sweep ${now() - history.startAt}`, timeoutMs.reconcile, () => {
       run().then(end, end);
@@ -412,6 +406,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       const isRead = operation.startsWith("load") || operation === "walk" || operation === "unclosedFindings";
       return step(process, operation, isRead ? readFaults : writeFaults, 0.01, request);
     }
+    const audited = createMemoryAudit(audit, sendOf(process));
     const deps: ScanDeps = {
       store,
       scans: createMemoryScanStore(table, send),
@@ -425,8 +420,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
           const id = `s${command.commandId}`;
           put(command.type, id, body, 0);
         }),
-      unaudited: async (transitions) => transitions.filter(({ transitionId }) => !audit.has(transitionId)),
-      announcing: { events: eventsOf(process), audit: auditOf(process), log },
+      unaudited: audited.unaudited,
+      announcing: { events: eventsOf(process), audit: audited.store, log },
       log,
       now,
       policy: {
@@ -455,6 +450,11 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   }
 
   // --- the world outside
+
+  function resume(): void {
+    const store = createMemoryStore(table, engine.newId, async (_operation, request) => request());
+    void resumeRevocations(store, now());
+  }
 
   /** @param all also what we rejected: it can only be rejected again. */
   function redrive(all: boolean): void {
@@ -524,6 +524,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       case "double-sweep":
         sweep();
         return sweep();
+      case "resume-revocations":
+        return resume();
     }
   }
 
@@ -538,7 +540,12 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   // Faults have stopped: what is not as it should be is found by the first two, and what that set going is over at the last.
   for (const afterMs of scansAfterMs) engine.at(history.quietAt + afterMs, () => scan(true));
   // A person goes through the dead letters once all is repaired, and again.
-  for (const afterMs of [1_800_000, 9_000_000]) engine.at(history.quietAt + afterMs, () => redrive(false));
+  for (const afterMs of [1_800_000, 9_000_000]) {
+    engine.at(history.quietAt + afterMs, () => {
+      resume();
+      redrive(false);
+    });
+  }
 
   return { table, meta, messages, bus, audit, logged, secrets, stream, isPublished: () => published === stream.length };
 }

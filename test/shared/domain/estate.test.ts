@@ -44,6 +44,21 @@ function verified(overrides: Partial<Business> = {}): Business {
   return business({ changedAt: longAgo, records: { [allocationId]: live }, wabas: { [wabaId]: waba }, ...overrides });
 }
 
+/** Its revocation is done, and its record with it. */
+function revokedBusiness(wabas: Business["wabas"] = {}): Business {
+  const request = { type: "revoke", commandId: "r", hash: "h", requestedBy: "t", reason: "risk" } as const;
+  const times = { requestedAt: longAgo, startedAt: longAgo, doneAt: longAgo };
+  const revocation = {
+    request: { ...request, requestedAt: longAgo },
+    ...times,
+    state: "done",
+    epoch: 1,
+    joined: [],
+  } satisfies Business["revocation"];
+  const record = { ...live, credentialId, state: "deleted", deleteAnswered: { at: longAgo, epoch: 1 } } as const;
+  return verified({ epoch: 1, records: { [allocationId]: record }, wabas, revocation });
+}
+
 function withStatus(status: Waba["status"], extra: object = {}): Business {
   const waba = { ...verified().wabas[wabaId], status, ...extra } as Waba;
   return verified({ wabas: { [wabaId]: waba } });
@@ -103,18 +118,7 @@ describe("a record that E8 lists", () => {
   });
 
   test("of a revoked business is live against our word; a list that does not show it may name what is deleted", () => {
-    const deleteAnswered = { at: longAgo, epoch: 1 };
-    const revocation = {
-      request: { type: "revoke", commandId: "r", hash: "h", requestedAt: longAgo, requestedBy: "t", reason: "risk" },
-      requestedAt: longAgo,
-      state: "done",
-      epoch: 1,
-      startedAt: longAgo,
-      doneAt: longAgo,
-      joined: [],
-    } as const;
-    const records = { [allocationId]: { ...live, state: "deleted", deleteAnswered } as const };
-    const revoked = verified({ epoch: 1, records, wabas: {}, revocation: { ...revocation, joined: [] } });
+    const revoked = revokedBusiness();
     expect(judgeAllocation(row, revoked, true, view)?.kind).toBe("revoked_but_live");
     expect(judgeAllocation(row, revoked, false, view)).toBeUndefined();
     expect(askRecheck(revoked, now)?.revocation?.due).toEqual({ nextAt: now, looks: 0, sweeps: 0 });
@@ -131,7 +135,7 @@ describe("a WABA that E13 lists", () => {
   function judge(
     shown: typeof row | typeof unfunded,
     item: Business | undefined,
-    isListed: typeof all | undefined = all,
+    isListed: ((id: string) => boolean) | undefined = all,
   ) {
     const difference = judgeWaba(shown, businessId, item, isListed, true, view);
     return typeof difference === "object" ? difference.kind : difference;
@@ -177,6 +181,20 @@ describe("a WABA that E13 lists", () => {
     const sibling = { ...row, wabaId: siblingId };
     expect(judge(sibling, verified())).toBe("allocation_unknown");
     expect(judge({ ...elsewhere, wabaId: siblingId }, verified())).toBeUndefined();
+    const nothing = () => false;
+    expect(judge(sibling, verified(), nothing)).toBe("allocation_unknown");
+    // Of two that share a credential, the one that E8 names in place of the dead one is the finding (history 5010069).
+    expect(judge(sibling, verified(), (id) => id === businessId)).toBeUndefined();
+  });
+
+  test("H27f: that comes back after a revocation, still paid for by the dead record, is live against our word", () => {
+    const nothing = () => false;
+    const { wabas } = withStatus("revoked");
+    expect(judge(row, revokedBusiness(wabas), nothing)).toBe("revoked_but_live");
+    expect(judge({ ...row, wabaId: siblingId }, revokedBusiness(wabas), nothing)).toBe("revoked_but_live");
+    expect(judge(elsewhere, revokedBusiness(wabas), nothing)).toBeUndefined();
+    // A record that E8 names is the finding itself.
+    expect(judge(row, revokedBusiness(wabas), (id) => id === businessId)).toBeUndefined();
   });
 });
 

@@ -78,7 +78,7 @@ describe("a person may close an attempt", () => {
 });
 
 describe("a person may not close an attempt", () => {
-  test("before the window is over", () => {
+  test("H27o: before the window is over", () => {
     expect(decide(inDoubt(), { startedAt: end })).toEqual({ kind: "wait", until: end });
   });
 

@@ -54,7 +54,7 @@ describe("the audit store", () => {
     expect((await rowsOf("BUSINESS#2")).map(({ version }) => version)).toEqual([2, 9, 10, 1_000_000]);
   });
 
-  test("keeps both histories of a version that comes again after a restore", async () => {
+  test("H20: keeps both histories of a version that comes again after a restore", async () => {
     await audit.append(transitionOf("BUSINESS#3", 1, "before"));
     await audit.append(transitionOf("BUSINESS#3", 1, "after"));
     expect(await rowsOf("BUSINESS#3")).toHaveLength(2);

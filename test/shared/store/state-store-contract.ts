@@ -609,7 +609,7 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
     });
 
     describe("a rejected body", () => {
-      test("is recorded and announced once, under its hash: the command of that id is another matter", async () => {
+      test("H22: is recorded and announced once, under its hash: the command of that id is another matter", async () => {
         const hash = randomUUID();
         const commandId = randomUUID();
         const rejection = {

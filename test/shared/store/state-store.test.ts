@@ -74,7 +74,7 @@ describeStateStore("on DynamoDB", async (): Promise<StoreUnderTest> => {
   };
 });
 
-test("every load of an item is strongly consistent", () => {
+test("H27a: every load of an item is strongly consistent", () => {
   const loads = reads.filter(({ operation }) => operation === "GetItemCommand");
   expect(loads.length).toBeGreaterThan(0);
   expect(loads.filter(({ consistent }) => consistent !== true)).toEqual([]);
