@@ -140,13 +140,3 @@ test("a refused E5 is tried again at E5: the business is not shared with twice",
   );
   expect(calls.filter(({ method }) => method === "POST").map(({ name }) => name)).toEqual(["E4", "E5", "E5"]);
 });
-
-test("nobody races a share between its two calls: its WABA is read once before E4, by each token, and once to verify", () => {
-  const path = wabaOf(names.indexOf("two calls"));
-  const reads = (stack.meta?.model.calls ?? []).filter((call) => call.method === "GET" && call.path.endsWith(path));
-  expect(reads.map(({ name, tokenKind }) => `${name} ${tokenKind}`)).toEqual([
-    "E3+E7 business",
-    "E7 system",
-    "E7 business",
-  ]);
-});
