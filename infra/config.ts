@@ -96,6 +96,8 @@ const stageConfigSchema = z
         share: z.int().min(2).max(1000).default(5),
         verify: z.int().min(2).max(1000).default(5),
         revoke: z.int().min(2).max(1000).default(5),
+        /** Reserved: whoever floods the webhook's public address gets no more of the account. `null`: nothing is reserved. */
+        webhook: z.int().min(1).max(1000).nullable().default(20),
       })
       .prefault({}),
     retention: z

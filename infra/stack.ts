@@ -11,7 +11,13 @@ import { shareEnvironment } from "../functions/share/environment.ts";
 import { verifyEnvironment } from "../functions/verify/environment.ts";
 import type { StageConfig } from "./config.ts";
 import { systemTokenSecretName } from "./config.ts";
-import { type Grant, type GraphAccess, namedSecret, removalPolicy } from "./constructs/credit-lines-function.ts";
+import {
+  type Grant,
+  type GraphAccess,
+  namedSecret,
+  removalPolicy,
+  sharedPolicy,
+} from "./constructs/credit-lines-function.ts";
 import { onCallRoles } from "./constructs/on-call.ts";
 import { publishFunction } from "./constructs/publish-function.ts";
 import type { QueueEnvironment } from "./constructs/queue-function.ts";
@@ -57,11 +63,11 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
     { actions: ["events:PutEvents"], resources: [bus.eventBusArn] },
     ...graph.grants,
   ];
-  const businessTokens = {
+  const businessTokens = sharedPolicy(stack, "BusinessTokens", {
     actions: ["secretsmanager:GetSecretValue"],
     resources: [tokens.businessTokenArns],
     wildcardReason: "One secret for each customer, made by the onboarding service: only their prefix is known here.",
-  };
+  });
 
   const verify = queueFunction(stack, "Verify", stage, {
     name: "verify",
@@ -69,7 +75,8 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
     batchSize: 10,
     schema: verifyEnvironment,
     environment: (own) => ({ ...command(own), VERIFIES_STOP_AT: String(config.quota.verifiesStopAt) }),
-    grants: [...grants, businessTokens],
+    grants,
+    policies: [...graph.policies, businessTokens],
     errorImpact: "Shares are not proved: customers who are not funded go unnoticed.",
     backlogImpact: "Its share is not proved: a customer who is not funded goes unnoticed.",
   });
@@ -89,11 +96,11 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
     }),
     grants: [
       ...grants,
-      businessTokens,
       { actions: ["sqs:SendMessage"], resources: [verify.queue.queueArn] },
       // A share that is true already is answered only while its business is as it was judged (T4).
       { actions: ["dynamodb:ConditionCheckItem"], resources: [state.tableArn] },
     ],
+    policies: [...graph.policies, businessTokens],
     errorImpact: "Customers are not funded: they cannot send messages until their share is made.",
     backlogImpact: "Its customer is not funded and cannot send messages.",
   });
@@ -109,6 +116,7 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
       BREAKER_WINDOW_SECONDS: String(config.breaker.windowMinutes * 60),
     }),
     grants,
+    policies: graph.policies,
     errorImpact: "Credit lines stay shared: the partner keeps paying for customers who left or do not pay.",
     backlogImpact: "The partner keeps paying for a customer who left or does not pay.",
   });
@@ -126,15 +134,18 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
 
   const { webhook, appSecretName, verifyTokenSecretName } = config;
   if (webhook && appSecretName !== undefined && verifyTokenSecretName !== undefined) {
-    output(stack, "WebhookUrl", webhookFunction(stack, stage, { revoke, appSecretName, verifyTokenSecretName }));
+    const secrets = { appSecretName, appSecret: graph.policies, verifyTokenSecretName };
+    output(stack, "WebhookUrl", webhookFunction(stack, stage, { revoke, ...secrets }));
   }
   onCallRoles(stack, {
     config,
-    tables: [state, audit],
     state,
+    audit,
     dueIndexName,
     commands: [share, verify, revoke],
     systemTokenArn: tokens.systemTokenArn,
+    // Meta is asked as the functions ask it: where the stage has an app secret, with its proof.
+    appSecret: graph.policies,
   });
   signals(stack, config);
 
@@ -249,9 +260,10 @@ function graphAccess(stack: Stack, config: StageConfig, systemTokenArn: string):
     GRAPH_TIMEOUT_MS: String(config.graphTimeoutMs),
   };
   const grants: Grant[] = [{ actions, resources: [systemTokenArn] }];
-  if (config.appSecretName === undefined) return { environment, grants };
-  grants.push(namedSecret(stack, config.appSecretName));
-  return { environment: { ...environment, APP_SECRET_NAME: config.appSecretName }, grants };
+  const { appSecretName } = config;
+  if (appSecretName === undefined) return { environment, grants, policies: [] };
+  const policies = [sharedPolicy(stack, "AppSecret", namedSecret(stack, appSecretName))];
+  return { environment: { ...environment, APP_SECRET_NAME: appSecretName }, grants, policies };
 }
 
 /** Outputs are a contract: the local stack and the on-call command line find everything by them. */

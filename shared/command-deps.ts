@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 import type { Continuation } from "./contracts/commands.ts";
+import { unseenForMs } from "./domain/ages.ts";
 import type { DueEntry, Policy } from "./domain/business.ts";
 import type { EventBus } from "./event-bus.ts";
 import { createEventBus } from "./event-bus.ts";
@@ -95,11 +96,10 @@ export function buildCommandDeps(
   const now = clockOf(environment);
   const log = createLogger(work);
   const metrics = createMetrics(environment.STAGE);
-  const store = createStateStore({
-    client: new DynamoDBClient(),
-    tableName: environment.STATE_TABLE_NAME,
-    newId: randomUUID,
-  });
+  const store = watchingEffects(
+    createStateStore({ client: new DynamoDBClient(), tableName: environment.STATE_TABLE_NAME, newId: randomUUID }),
+    metrics,
+  );
   const { PARTNER_BUSINESS_ID: partnerBusinessId, CREDIT_LINE_ID: creditLineId } = environment;
   const { transport, ...credentials } = buildCallerDeps(environment, log, metrics, now);
   const { tokens } = credentials;
@@ -154,13 +154,28 @@ export function buildCallerDeps(
     timeoutMs: environment.GRAPH_TIMEOUT_MS,
     now,
     // A dead version is silently served by the oldest living one: its answers may mean something else.
-    onVersionMismatch: (asked, answered) =>
-      log.error("Meta answers with another version than asked", { asked, answered }),
+    onVersionMismatch(asked, answered) {
+      log.error("Meta answers with another version than asked", { asked, answered });
+      metrics.add(metricDefinitions.otherVersion, 1);
+    },
   });
   return {
     transport: counted(transport, metrics, now),
     now,
     ...createCredentials(new SecretsManagerClient(), environment, now),
+  };
+}
+
+/** Tells what a written decision shows of Meta's delays: whether the settle window is long enough rests on it (A3). */
+function watchingEffects(store: StateStore, metrics: Metrics): StateStore {
+  return {
+    ...store,
+    async commit(loaded, change, now) {
+      const written = await store.commit(loaded, change, now);
+      const unseenMs = written.saved ? unseenForMs(loaded, written.business) : undefined;
+      if (unseenMs !== undefined) metrics.add(metricDefinitions.effectUnseen, unseenMs / 1000);
+      return written;
+    },
   };
 }
 

@@ -108,7 +108,7 @@ async function runPhases(slice: Slice, deps: ScanDeps): Promise<void> {
 
 async function finish(slice: Slice, deps: ScanDeps): Promise<void> {
   const { cursor: _over, ...rest } = slice.scan;
-  const { scanId, startedAt, oldestCheckedAt } = rest;
+  const { scanId, startedAt, oldestCheckedAt, unsharedSince } = rest;
   const completed = {
     scanId,
     startedAt,
@@ -116,6 +116,7 @@ async function finish(slice: Slice, deps: ScanDeps): Promise<void> {
     cannotTell: cannotTell(rest, deps.policy),
     announced: rest.announced,
     ...(oldestCheckedAt === undefined ? {} : { oldestCheckedAt }),
+    ...(unsharedSince === undefined ? {} : { unsharedSince }),
   };
   slice.scan = { ...rest, phase: "done", completed };
   await release(slice, deps);

@@ -6,6 +6,7 @@ import type { Context } from "aws-lambda";
 import * as z from "zod/mini";
 import { buildCallerDeps, clockOf } from "../../shared/command-deps.ts";
 import { metricDefinitions } from "../../shared/contracts/metrics.ts";
+import { siblingStates } from "../../shared/domain/ages.ts";
 import { scanName } from "../../shared/domain/adoption.ts";
 import { parseEnvironment } from "../../shared/environment.ts";
 import { createEventBus } from "../../shared/event-bus.ts";
@@ -142,7 +143,7 @@ async function scan(mayBegin: boolean, context: Context) {
 
 function reportScan({ completed }: Pick<Scan, "completed">): void {
   if (completed === undefined) return;
-  const { startedAt, oldestCheckedAt, cannotTell, announced } = completed;
+  const { startedAt, oldestCheckedAt, unsharedSince = {}, cannotTell, announced } = completed;
   metrics.add(metricDefinitions.estateScanAge, (now() - startedAt) / hourMs);
   metrics.add(metricDefinitions.estateScanCannotTell, cannotTell.length === 0 ? 0 : 1);
   metrics.add(metricDefinitions.announcedLate, announced);
@@ -150,6 +151,10 @@ function reportScan({ completed }: Pick<Scan, "completed">): void {
     metricDefinitions.oldestVerificationAge,
     oldestCheckedAt === undefined ? 0 : (now() - oldestCheckedAt) / hourMs,
   );
+  for (const siblings of siblingStates) {
+    const since = unsharedSince[siblings] ?? now();
+    metrics.add(metricDefinitions.oldestUnshared, (now() - since) / 1000, { siblings });
+  }
 }
 
 const eventSchema = z.object({ task: z.enum(reconcileTasks) });

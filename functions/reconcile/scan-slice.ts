@@ -1,4 +1,5 @@
 import type { AnnounceDeps } from "../../shared/announce.ts";
+import type { Unshared } from "../../shared/domain/ages.ts";
 import type { RevokeRequest } from "../../shared/domain/business.ts";
 import type { ScanView, VerificationPlan } from "../../shared/domain/estate.ts";
 import { askRecheck } from "../../shared/domain/estate.ts";
@@ -155,6 +156,15 @@ export async function sight(difference: Difference, slice: Slice, deps: ScanDeps
 }
 
 const sightTriesMax = 3;
+
+/** The longest time counts that a customer who left is still on our line. */
+export function noteUnshared(unshared: Unshared | undefined, slice: Slice): void {
+  if (unshared === undefined) return;
+  const { siblings, since } = unshared;
+  const { unsharedSince = {} } = slice.scan;
+  const earliest = Math.min(since, unsharedSince[siblings] ?? Infinity);
+  slice.scan = { ...slice.scan, unsharedSince: { ...unsharedSince, [siblings]: earliest } };
+}
 
 /** C3. The revoke flow looks itself, and opens the revocation again only for what it finds live. */
 export async function askForRecheck(businessId: string, deps: ScanDeps): Promise<void> {

@@ -2,7 +2,7 @@ import { isCalm } from "../../shared/domain/estate.ts";
 import type { Finding } from "../../shared/domain/findings.ts";
 import { atScanEnd, closed, commandFor, opened } from "../../shared/domain/findings.ts";
 import type { DriftCommand, ScanDeps, Slice } from "./scan-slice.ts";
-import { askForRecheck, beforeCall, endSlice, enterPhase, moveOn, viewOf } from "./scan-slice.ts";
+import { askForRecheck, beforeCall, endSlice, enterPhase, moveOn, noteUnshared, viewOf } from "./scan-slice.ts";
 import { trustIn } from "./scan-trust.ts";
 
 /**
@@ -20,11 +20,19 @@ export async function settleFindings(slice: Slice, deps: ScanDeps): Promise<void
       await settle(finding, slice, deps);
       // At the first sight already: it costs nobody anything when it was nothing.
       const isLive = kind === "revoked_but_live" && finding.lastScanId === slice.scan.scanId;
+      if (kind === "waba_left") await noteLeft(subject, slice, deps);
       if (isLive && finding.businessId !== undefined) await askForRecheck(finding.businessId, deps);
     }
     moveOn(slice, { cursor: place }, deps);
   }
   await enterPhase(slice, "upkeep", deps);
+}
+
+/** Nothing on the table tells that it left, until what the finding asks for is under way. */
+async function noteLeft(wabaId: string, slice: Slice, { findings }: ScanDeps): Promise<void> {
+  const finding = await findings.loadFinding("waba_left", wabaId);
+  if (finding === undefined || finding.state === "closed") return;
+  noteUnshared({ siblings: "none", since: finding.firstSeenAt }, slice);
 }
 
 async function settle(finding: Finding, slice: Slice, deps: ScanDeps): Promise<void> {

@@ -1,11 +1,12 @@
 import { announce } from "../../shared/announce.ts";
 import type { Business, SharedWaba, Waba } from "../../shared/domain/business.ts";
+import { oldestUnshared } from "../../shared/domain/ages.ts";
 import { checkedAt, judgeBusiness, withVerificationsDue } from "../../shared/domain/estate.ts";
 import type { Transition } from "../../shared/store/items.ts";
 import type { SeenList, WalkedPage } from "../../shared/store/scan-store.ts";
 import { hasSeen } from "../../shared/store/scan-store.ts";
 import type { ScanDeps, Slice } from "./scan-slice.ts";
-import { checkpoint, endSlice, enterPhase, moveOn, sight, viewOf } from "./scan-slice.ts";
+import { checkpoint, endSlice, enterPhase, moveOn, noteUnshared, sight, viewOf } from "./scan-slice.ts";
 import { countMissing, isRead } from "./scan-trust.ts";
 
 /** The table as the third list: what it knows and Meta did not name. */
@@ -27,7 +28,10 @@ export async function walkTable(slice: Slice, deps: ScanDeps): Promise<void> {
  */
 export async function keepUp(slice: Slice, deps: ScanDeps): Promise<void> {
   await walk(slice, deps, async ({ businesses, transitions }) => {
-    for (const { business } of businesses) await planVerifications(business, slice, deps);
+    for (const { business } of businesses) {
+      noteUnshared(oldestUnshared(business), slice);
+      await planVerifications(business, slice, deps);
+    }
     await announceGaps(transitions, slice, deps);
   });
 }

@@ -1,6 +1,5 @@
 import { ArnFormat, Duration, RemovalPolicy, Stack, Validations } from "aws-cdk-lib";
-import type { Policy } from "aws-cdk-lib/aws-iam";
-import { PolicyStatement, Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
+import { Policy, PolicyStatement, Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
 import type { Code } from "aws-cdk-lib/aws-lambda";
 import { Architecture, CfnFunction, Function as LambdaFunction, Runtime } from "aws-cdk-lib/aws-lambda";
 import { LogGroup } from "aws-cdk-lib/aws-logs";
@@ -18,8 +17,12 @@ export type Stage = { config: StageConfig; code: Code; tracing: Policy };
 /** One permission. A resource with a wildcard needs the reason why no narrower one will do. */
 export type Grant = { actions: string[]; resources: string[]; wildcardReason?: string };
 
-/** What a function needs to reach Meta. */
-export type GraphAccess = { environment: z.input<z.ZodMiniObject<typeof graphFields>>; grants: Grant[] };
+/** What a function needs to reach Meta. `policies`: those that other roles have, too. */
+export type GraphAccess = {
+  environment: z.input<z.ZodMiniObject<typeof graphFields>>;
+  grants: Grant[];
+  policies: Policy[];
+};
 
 export type FunctionProps<Environment> = {
   name: keyof typeof functionTimeoutSeconds;
@@ -28,6 +31,10 @@ export type FunctionProps<Environment> = {
   schema: z.ZodMiniType<unknown, Environment>;
   /** What this function may do beside writing its own log. */
   grants: Grant[];
+  /** What it may do as other functions may, written once. */
+  policies?: Policy[];
+  /** Only where anybody can call the function: a queue's receive that is throttled is lost to its message. */
+  reservedConcurrency?: number | undefined;
   /** One sentence for the alarm: who is hurt when this function fails. */
   errorImpact: string;
 };
@@ -54,6 +61,7 @@ export function creditLinesFunction<Environment>(
   ]) {
     addGrant(role, grant);
   }
+  for (const policy of props.policies ?? []) policy.attachToRole(role);
 
   const lambda = new LambdaFunction(scope, "Function", {
     // Named: the person on call and the local stack ask for it by name.
@@ -66,6 +74,7 @@ export function creditLinesFunction<Environment>(
     code,
     handler: `${props.name}/handler.handler`,
     environment: props.environment,
+    reservedConcurrentExecutions: props.reservedConcurrency,
     role,
     logGroup,
   });
@@ -83,12 +92,21 @@ export function creditLinesFunction<Environment>(
   return lambda;
 }
 
-export function addGrant(role: Role, { actions, resources, wildcardReason }: Grant): void {
-  role.addToPolicy(new PolicyStatement({ actions, resources }));
+/** A permission with a wildcard that several roles need: it is written, and its reason given, once. */
+export function sharedPolicy(stack: Stack, id: string, grant: Grant): Policy {
+  const policy = new Policy(stack, id);
+  addGrant(policy, grant);
+  return policy;
+}
+
+export function addGrant(to: Role | Policy, { actions, resources, wildcardReason }: Grant): void {
+  const statement = new PolicyStatement({ actions, resources });
+  if (to instanceof Role) to.addToPolicy(statement);
+  else to.addStatements(statement);
   if (wildcardReason === undefined) return;
   for (const resource of resources) {
-    const finding = flattenCfnReference(Stack.of(role).resolve(resource));
-    Validations.of(role).acknowledge({ id: `AwsSolutions-IAM5[Resource::${finding}]`, reason: wildcardReason });
+    const finding = flattenCfnReference(Stack.of(to).resolve(resource));
+    Validations.of(to).acknowledge({ id: `AwsSolutions-IAM5[Resource::${finding}]`, reason: wildcardReason });
   }
 }
 

@@ -11,11 +11,13 @@ import type { QueueFunction } from "./queue-function.ts";
 
 type OnCallProps = {
   config: StageConfig;
-  tables: readonly Table[];
   state: Table;
+  audit: Table;
   dueIndexName: string;
   commands: readonly QueueFunction[];
   systemTokenArn: string;
+  /** By which the app's secret can be read, when there is one. */
+  appSecret: readonly Policy[];
 };
 
 /**
@@ -24,7 +26,7 @@ type OnCallProps = {
  * no secret: a laptop that is taken while somebody looks around holds no token.
  */
 export function onCallRoles(scope: Construct, props: OnCallProps): void {
-  const { config, tables, state, dueIndexName, commands, systemTokenArn } = props;
+  const { config, state, audit, dueIndexName, commands, systemTokenArn, appSecret } = props;
   const construct = new Construct(scope, "OnCall");
   const stack = Stack.of(construct);
   const all = stack.node.findAll();
@@ -59,19 +61,20 @@ export function onCallRoles(scope: Construct, props: OnCallProps): void {
   function lookAt(actions: string[], resources: string[]): void {
     look.addStatements(new PolicyStatement({ actions, resources }));
   }
-  lookAt(
-    ["dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:Scan", "dynamodb:DescribeTable"],
-    [...tables.map(({ tableArn }) => tableArn), `${state.tableArn}/index/${dueIndexName}`],
-  );
+  lookAt(["dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Scan", "dynamodb:DescribeTable"], [state.tableArn]);
+  lookAt(["dynamodb:Query"], [`${state.tableArn}/index/${dueIndexName}`]);
+  lookAt(["dynamodb:Query", "dynamodb:Scan", "dynamodb:DescribeTable"], [audit.tableArn]);
   if (state.tableStreamArn !== undefined) {
     lookAt(["dynamodb:DescribeStream", "dynamodb:GetShardIterator", "dynamodb:GetRecords"], [state.tableStreamArn]);
   }
   lookAt(["sqs:GetQueueAttributes"], [...queueArns, ...deadLetterArns]);
   // Looking into a queue is receiving: the dead letters come back by themselves.
   lookAt(["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"], deadLetterArns);
+  // From their environment the command line learns how the stage is set.
+  const telling = functions.filter(({ node }) => /\/(Share|Revoke|Reconcile)\//.test(node.path));
   lookAt(
     ["lambda:GetFunctionConfiguration"],
-    functions.map(({ functionArn }) => functionArn),
+    telling.map(({ functionArn }) => functionArn),
   );
   lookAt(["lambda:GetEventSourceMapping"], sources);
   lookAt(["scheduler:GetSchedule"], schedules);
@@ -79,6 +82,11 @@ export function onCallRoles(scope: Construct, props: OnCallProps): void {
   lookAt(
     ["logs:StartQuery", "logs:FilterLogEvents"],
     all.filter((one) => one instanceof LogGroup).map(({ logGroupArn }) => logGroupArn),
+  );
+  const dashboard = { service: "cloudwatch", region: "", resource: "dashboard" };
+  lookAt(
+    ["cloudwatch:GetDashboard"],
+    [stack.formatArn({ ...dashboard, resourceName: `credit-lines-${config.stage}` })],
   );
   const everywhere = [
     "lambda:ListEventSourceMappings",
@@ -113,4 +121,5 @@ export function onCallRoles(scope: Construct, props: OnCallProps): void {
   );
   actOn(["dynamodb:PutItem", "dynamodb:UpdateItem"], [state.tableArn]);
   actOn(["secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"], [systemTokenArn]);
+  for (const policy of appSecret) policy.attachToRole(acting);
 }

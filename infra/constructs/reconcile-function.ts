@@ -89,6 +89,7 @@ export function reconcileFunction(
         resources: sources.map((source) => source.eventSourceMappingArn),
       },
     ],
+    policies: graph.policies,
     errorImpact: `${impact} until the next sweep succeeds.`,
   });
 
@@ -128,6 +129,18 @@ export function reconcileFunction(
     silence: "rises",
     impact: `${impact}: the due sweep has not run.`,
     runbook: "sweep-silent",
+  });
+  alarm(construct, "UnsharedAlarm", {
+    config,
+    metric: ownMetric(config, metricDefinitions.oldestUnshared, {
+      of: { siblings: "none" },
+      period: Duration.hours(1),
+    }),
+    // A scan sees that somebody left, the next one confirms it, and the revocation has its time.
+    at: (2 * config.estateScanHours + 6) * 3600,
+    impact:
+      "A customer left days ago and is still on our line: nobody takes it back, and the partner is liable for what is spent.",
+    runbook: "unshared-but-funded",
   });
   for (const [id, metric, at, cost, runbook] of [
     [

@@ -99,6 +99,23 @@ export function signals(scope: Construct, config: StageConfig): void {
       "A revocation has been open for hours: the partner may keep paying for a customer who left or does not pay.",
     runbook: "revocation-incomplete",
   });
+  alarm(construct, "EffectUnseenAlarm", {
+    config,
+    metric: ownMetric(config, metricDefinitions.effectUnseen),
+    at: config.settleWindowSeconds / 3,
+    impact:
+      "Meta showed a share later than a third of the settle window: with a longer delay a share could be made twice, or outlive its revocation.",
+    runbook: "effect-unseen",
+  });
+  alarm(construct, "OtherVersionAlarm", {
+    config,
+    // A process tells it once.
+    metric: ownMetric(config, metricDefinitions.otherVersion, { period: hour }),
+    at: 1,
+    impact:
+      "Meta does not serve the Graph version any more that is asked for: its answers may mean something else, for every customer.",
+    runbook: "graph-version",
+  });
   alarm(construct, "QuotaAlarm", {
     config,
     metric: ownMetric(config, metricDefinitions.quotaUsed),
@@ -174,7 +191,22 @@ function dashboard(construct: Construct, config: StageConfig): void {
   board.addWidgets(
     graph("Calls to Meta by what came of them", [each(metricDefinitions.graphCalls, "class")]),
     graph("The hour's calls that are used (%)", [ownMetric(config, metricDefinitions.quotaUsed)]),
-    graph("Oldest open revocation (s)", [ownMetric(config, metricDefinitions.oldestRevocation)]),
+    graph("Oldest open revocation, and who left and is still funded (s)", [
+      ownMetric(config, metricDefinitions.oldestRevocation),
+      ...["none", "funded"].map((siblings) =>
+        ownMetric(config, metricDefinitions.oldestUnshared, { of: { siblings } }).with({
+          label: `unshared but funded, siblings: ${siblings}`,
+        }),
+      ),
+    ]),
+  );
+  board.addWidgets(
+    graph("How long after a share Meta did not show it yet (s)", [ownMetric(config, metricDefinitions.effectUnseen)]),
+    graph("Scans: hours since the last whole one, and since the oldest proof", [
+      ownMetric(config, metricDefinitions.estateScanAge),
+      ownMetric(config, metricDefinitions.oldestVerificationAge),
+    ]),
+    graph("What Meta's webhook told", [each(metricDefinitions.webhookUpdates, "fate")]),
   );
   board.addWidgets(
     graph(

@@ -1,4 +1,5 @@
 import { Stack } from "aws-cdk-lib";
+import type { Policy } from "aws-cdk-lib/aws-iam";
 import { FunctionUrlAuthType } from "aws-cdk-lib/aws-lambda";
 import { Construct } from "constructs";
 import { webhookEnvironment } from "../../functions/webhook/environment.ts";
@@ -18,7 +19,7 @@ import { ownMetric } from "./signals.ts";
 export function webhookFunction(
   scope: Construct,
   stage: Stage,
-  { revoke, appSecretName, verifyTokenSecretName }: { revoke: QueueFunction } & WebhookSecrets,
+  { revoke, appSecretName, appSecret, verifyTokenSecretName }: { revoke: QueueFunction } & WebhookSecrets,
 ): string {
   const construct = new Construct(scope, "Webhook");
   const { config } = stage;
@@ -36,9 +37,11 @@ export function webhookFunction(
     },
     grants: [
       { actions: ["sqs:SendMessage"], resources: [revoke.queue.queueArn] },
-      namedSecret(Stack.of(scope), appSecretName),
       namedSecret(Stack.of(scope), verifyTokenSecretName),
     ],
+    policies: appSecret,
+    // What is turned away Meta delivers again. On one machine there is no account to protect.
+    reservedConcurrency: config.stage === "local" ? undefined : (config.concurrency.webhook ?? undefined),
     errorImpact:
       "Meta's webhooks are not taken: customers who left stay funded until Meta delivers again, or the estate scan finds them.",
   });
@@ -53,4 +56,5 @@ export function webhookFunction(
   return lambda.addFunctionUrl({ authType: FunctionUrlAuthType.NONE }).url;
 }
 
-export type WebhookSecrets = { appSecretName: string; verifyTokenSecretName: string };
+/** `appSecret`: the policies by which it can be read. */
+export type WebhookSecrets = { appSecretName: string; appSecret: Policy[]; verifyTokenSecretName: string };

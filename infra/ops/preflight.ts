@@ -234,6 +234,10 @@ function judge<T>(name: string, reply: Read<T>, stage: Stage, verdict: (value: T
   if (reply.ok) return { check: name, ...verdict(reply.value) };
   const { class: kind, message, reason } = reply.failure;
   const detail = message ?? reason;
+  if (message?.startsWith("secret: AccessDenied") === true) {
+    const remedy = `This role reads no secret: take the one that acts (credit-lines-${stage.name}-on-call-acting).`;
+    return { check: name, result: "unknown", detail, remedy };
+  }
   if (kind === "token_dead") return { check: name, result: "failed", detail, remedy: tokenRemedy(stage) };
   if (kind === "transient")
     return { check: name, result: "unknown", detail, remedy: "Try again; then Meta's status page." };

@@ -14,12 +14,18 @@ export const metricDefinitions = {
   outcomes: { name: "Outcomes", unit: "Count", by: ["outcome", "reason"] },
   /** Calls that reached for Meta, by what the answer meant (shared/graph/errors.ts), `ok` and `not-sent` beside. */
   graphCalls: { name: "GraphCalls", unit: "Count", by: ["class"] },
+  /** Processes that Meta answered with another version than they asked for. */
+  otherVersion: { name: "AnsweredByOtherVersion", unit: "Count", by: [] },
   /** Of the hour's calls, as Meta's last answers said. */
   quotaUsed: { name: "QuotaUsed", unit: "Percent", by: [] },
   /** Of what the due sweep found unsettled. */
   oldestIntent: { name: "OldestIntent", unit: "Seconds", by: [] },
   oldestUnverified: { name: "OldestUnverified", unit: "Seconds", by: [] },
   oldestRevocation: { name: "OldestRevocation", unit: "Seconds", by: [] },
+  /** Customers who left and are still on our line: the longest, as the last whole scan saw it; by whether their siblings stay. */
+  oldestUnshared: { name: "OldestUnsharedButFunded", unit: "Seconds", by: ["siblings"] },
+  /** How long after a POST a look still missed what a later one showed: what the settle window must cover (A2, A3). */
+  effectUnseen: { name: "EffectUnseen", unit: "Seconds", by: [] },
   /** 1 when a run finds commands waiting because the system token is dead, else 0. */
   systemTokenDead: { name: "SystemTokenDead", unit: "None", by: [] },
   /** Told each time the scan is looked after. Hours since the last scan that came to its end began. */

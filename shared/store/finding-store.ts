@@ -8,7 +8,7 @@ import {
 import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
 import type { EventDraft } from "../domain/events.ts";
 import type { Finding, FindingKind } from "../domain/findings.ts";
-import { commandFor } from "../domain/findings.ts";
+import { commandFor, findingKinds } from "../domain/findings.ts";
 import { findingSchema, findingShard, keys } from "./items.ts";
 
 /** Recorded differences between the table and Meta. What a write announces, the table's stream tells. */
@@ -81,8 +81,8 @@ export function createFindingStore({
       for await (const page of pages) for (const item of page.Items ?? []) pks.push(item["pk"]?.S ?? "");
       return pks.toSorted().flatMap((pk) => {
         const [, kind, subject] = pk.split("#");
-        const parsed = findingSchema.shape.kind.safeParse(kind);
-        return parsed.success && subject !== undefined ? [{ kind: parsed.data, subject }] : [];
+        const known = findingKinds.find((one) => one === kind);
+        return known !== undefined && subject !== undefined ? [{ kind: known, subject }] : [];
       });
     },
   };

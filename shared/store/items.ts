@@ -16,6 +16,24 @@ import { reasonClasses, type Failure, type Reason } from "../domain/reasons.ts";
 
 /** The items of the State table as they are stored (design.md §5). What is read back is parsed, so that a bad item is seen, not guessed at. */
 
+/**
+ * An object of an item that is written anew, whole. Fields that this release does not know are a newer one's: after a
+ * rollback they must not be lost (infra/deploy.md). The types do not tell of them.
+ */
+function kept<Shape extends z.core.$ZodLooseShape>(shape: Shape): z.ZodMiniObject<Shape> {
+  return z.looseObject(shape);
+}
+
+/** An item without what its next write sets anew: of that, nothing may be kept. */
+function storedItem<Schema extends z.ZodMiniType>(schema: Schema, setAnew: readonly string[] = []) {
+  const dropped = new Set(["pk", "dueShard", "dueAt", "transitionId", "events", ...setAnew]);
+  function withoutDropped(stored: unknown): unknown {
+    if (typeof stored !== "object" || stored === null) return stored;
+    return Object.fromEntries(Object.entries(stored).filter(([name]) => !dropped.has(name)));
+  }
+  return z.pipe(z.transform(withoutDropped), schema);
+}
+
 const text = z.string();
 const time = z.number();
 
@@ -25,7 +43,7 @@ export function isReason(value: string): value is Reason {
 
 const reason = z.custom<Reason>((value) => typeof value === "string" && isReason(value));
 
-const failureSchema = z.object({
+const failureSchema = kept({
   at: time,
   reason,
   code: z.optional(z.number()),
@@ -37,7 +55,7 @@ const failureSchema = z.object({
 const refFields = { commandId: text, hash: text, requestedAt: time, requestedBy: text };
 const methodSchema = z.enum(["share-and-attach", "share-then-attach"]);
 
-const shareRequestSchema = z.object({
+const shareRequestSchema = kept({
   ...refFields,
   type: z.literal("share"),
   wabaId: text,
@@ -61,14 +79,14 @@ const impliedKeys = {
   partnerSwitch: true,
 } as const satisfies Record<keyof ReturnType<typeof impliedRequest>, true>;
 
-const verifyRequestSchema = z.object({
+const verifyRequestSchema = kept({
   ...refFields,
   type: z.literal("verify"),
   wabaId: text,
   businessTokenSecret: z.optional(text),
 }) satisfies z.ZodMiniType<VerifyRequest>;
 
-const revokeRequestSchema = z.object({
+const revokeRequestSchema = kept({
   ...refFields,
   type: z.literal("revoke"),
   wabaId: z.optional(text),
@@ -77,7 +95,7 @@ const revokeRequestSchema = z.object({
 }) satisfies z.ZodMiniType<RevokeRequest>;
 
 const dueFields = { nextAt: time, looks: z.number(), sweeps: z.number() };
-const dueSchema = z.object(dueFields);
+const dueSchema = kept(dueFields);
 
 const intentFields = {
   id: text,
@@ -89,7 +107,7 @@ const intentFields = {
   failure: z.optional(failureSchema),
   inDoubt: z.optional(z.literal(true)),
 };
-const intentSchema = z.object(intentFields);
+const intentSchema = kept(intentFields);
 
 const wabaFields = {
   currency: text,
@@ -99,7 +117,7 @@ const wabaFields = {
   intendedAt: z.optional(time),
   removedAt: z.optional(time),
   evidence: z.optional(
-    z.object({
+    kept({
       receivingCredentialId: z.optional(text),
       primaryFundingId: z.optional(text),
       checkedAt: time,
@@ -108,7 +126,7 @@ const wabaFields = {
   ),
   lastFailure: z.optional(failureSchema),
   due: z.optional(
-    z.object({
+    kept({
       ...dueFields,
       request: z.optional(z.discriminatedUnion("type", [shareRequestSchema, verifyRequestSchema])),
     }),
@@ -116,19 +134,19 @@ const wabaFields = {
 };
 
 const storedWabaSchema = z.discriminatedUnion("status", [
-  z.object({
+  kept({
     ...wabaFields,
     status: z.enum(["sharing", "allocated"]),
     allocationId: z.optional(text),
     intent: z.optional(intentSchema),
   }),
-  z.object({
+  kept({
     ...wabaFields,
     status: z.enum(["shared", "verified", "pending", "mismatched"]),
     allocationId: text,
     pendingUntil: z.optional(time),
   }),
-  z.object({
+  kept({
     ...wabaFields,
     status: z.enum(["revoking", "revoked"]),
     allocationId: z.optional(text),
@@ -156,19 +174,19 @@ export function storedWaba(wabaId: string, { request, due, ...rest }: Waba): Rec
   return { ...rest, request: Object.fromEntries(told), due: ofIt ? { ...due, request: undefined } : due };
 }
 
-const recordSchema = z.object({
+const recordSchema = kept({
   creditLineId: text,
   epoch: z.number(),
   state: z.enum(["unknown", "live", "deleted"]),
   recordedAt: time,
   readAt: z.optional(time),
-  deleteAnswered: z.optional(z.object({ at: time, epoch: z.number() })),
+  deleteAnswered: z.optional(kept({ at: time, epoch: z.number() })),
   absentLooks: z.optional(z.number()),
   foreign: z.optional(z.literal(true)),
   credentialId: z.optional(text),
 }) satisfies z.ZodMiniType<AllocationRecord>;
 
-const revocationSchema = z.object({
+const revocationSchema = kept({
   request: revokeRequestSchema,
   requestedAt: time,
   state: z.enum(["open", "done", "nothing"]),
@@ -181,26 +199,28 @@ const revocationSchema = z.object({
   due: z.optional(dueSchema),
 }) satisfies z.ZodMiniType<Revocation>;
 
-export const businessSchema = z.object({
-  businessId: text,
-  version: z.number(),
-  epoch: z.number(),
-  changedAt: time,
-  name: z.optional(text),
-  listedAt: z.optional(time),
-  revocation: z.optional(revocationSchema),
-  held: z.optional(
-    z.object({ requests: z.array(revokeRequestSchema), reason: z.enum(holdReasons), since: time, due: dueSchema }),
-  ),
-  reshare: z.optional(z.object({ commandId: text, requestedAt: time })),
-  records: z.record(text, recordSchema),
-  recordIntent: z.optional(
-    z.object({ ...intentFields, creditLineId: text, request: shareRequestSchema, due: z.optional(dueSchema) }),
-  ),
-  unansweredAt: z.optional(time),
-  wabas: wabasSchema,
-  waiting: z._default(z.record(text, z.object({ request: shareRequestSchema, due: dueSchema })), {}),
-}) satisfies z.ZodMiniType<Business>;
+export const businessSchema = storedItem(
+  kept({
+    businessId: text,
+    version: z.number(),
+    epoch: z.number(),
+    changedAt: time,
+    name: z.optional(text),
+    listedAt: z.optional(time),
+    revocation: z.optional(revocationSchema),
+    held: z.optional(
+      kept({ requests: z.array(revokeRequestSchema), reason: z.enum(holdReasons), since: time, due: dueSchema }),
+    ),
+    reshare: z.optional(kept({ commandId: text, requestedAt: time })),
+    records: z.record(text, recordSchema),
+    recordIntent: z.optional(
+      kept({ ...intentFields, creditLineId: text, request: shareRequestSchema, due: z.optional(dueSchema) }),
+    ),
+    unansweredAt: z.optional(time),
+    wabas: wabasSchema,
+    waiting: z._default(z.record(text, kept({ request: shareRequestSchema, due: dueSchema })), {}),
+  }),
+) satisfies z.ZodMiniType<Business>;
 
 export const eventSchema = z.object({
   detailType: z.enum(detailTypes),
@@ -221,13 +241,15 @@ export const eventSchema = z.object({
 }) satisfies z.ZodMiniType<RecordedEvent>;
 
 /** `WABA#<id>`: the owner, written once; when Meta told us that it was added; and revokes that came before the owner was known. */
-export const pointerSchema = z.object({
-  wabaId: text,
-  businessId: z.optional(text),
-  addedAt: z.optional(time),
-  version: z.number(),
-  pendingRevoke: z.optional(z.object({ requests: z.array(revokeRequestSchema), since: time, due: dueSchema })),
-});
+export const pointerSchema = storedItem(
+  kept({
+    wabaId: text,
+    businessId: z.optional(text),
+    addedAt: z.optional(time),
+    version: z.number(),
+    pendingRevoke: z.optional(kept({ requests: z.array(revokeRequestSchema), since: time, due: dueSchema })),
+  }),
+);
 
 export type Pointer = z.output<typeof pointerSchema>;
 
@@ -270,63 +292,73 @@ export const breakerSchema = z.object({ state: z.enum(["open", "mended", "closed
 export type Breaker = z.output<typeof breakerSchema>;
 
 /** `FINDING#<kind>#<subject>`. */
-export const findingSchema = z.object({
-  kind: z.enum(findingKinds),
-  subject: text,
-  businessId: z.optional(text),
-  wabaId: z.optional(text),
-  allocationId: z.optional(text),
-  state: z.enum(["suspected", "open", "closed"]),
-  version: z.number(),
-  firstScanId: z.number(),
-  firstSeenAt: time,
-  lastScanId: z.number(),
-  lastSeenAt: time,
-  openedAt: z.optional(time),
-  closedAt: z.optional(time),
-}) satisfies z.ZodMiniType<Finding>;
+export const findingSchema = storedItem(
+  kept({
+    kind: z.enum(findingKinds),
+    subject: text,
+    businessId: z.optional(text),
+    wabaId: z.optional(text),
+    allocationId: z.optional(text),
+    state: z.enum(["suspected", "open", "closed"]),
+    version: z.number(),
+    firstScanId: z.number(),
+    firstSeenAt: time,
+    lastScanId: z.number(),
+    lastSeenAt: time,
+    openedAt: z.optional(time),
+    closedAt: z.optional(time),
+  }),
+  ["command", "changedAt"],
+) satisfies z.ZodMiniType<Finding>;
+
+/** Since when the WABA that left first is still on our line, with siblings that stay, and without. */
+const unsharedSchema = z.optional(kept({ none: z.optional(time), funded: z.optional(time) }));
 
 /** `SCAN#estate`: how far the estate scan has come; the next slice goes on from here, whoever runs it. */
-export const scanSchema = z.object({
-  version: z.number(),
-  /** Grows with each scan that begins. */
-  scanId: z.number(),
-  phase: z.enum(["line", "allocations", "wabas", "table", "findings", "upkeep", "done"]),
-  /** Where the phase goes on: Meta's cursor, the table's, or the last finding served. */
-  cursor: z.optional(text),
-  startedAt: time,
-  /** When a slice last came forward. */
-  movedAt: time,
-  /** Until then only the slice that wrote it works on the scan (C4). */
-  leaseUntil: time,
-  /** No scan has come to its end before: what is shared already is adopted. */
-  isFirst: z.boolean(),
-  /** Lists that could not be read to their end, and fields that they would not show: of these, absence says nothing. */
-  unread: z.array(text),
-  unshown: z.array(text),
-  /** Rows that count: live allocations, WABAs, WABAs with funding. */
-  listed: z.object({ allocations: z.number(), wabas: z.number(), funding: z.number() }),
-  /** What the table expects and the lists do not show. */
-  missing: z.object({ allocations: z.number(), wabas: z.number(), funding: z.number() }),
-  /** How many items hold the ids that were listed. */
-  chunks: z.object({ allocations: z.number(), wabas: z.number() }),
-  /** Changes that were never announced before. */
-  announced: z.number(),
-  /** When the WABA was last verified that has waited longest. */
-  oldestCheckedAt: z.optional(time),
-  /** Calls to Meta of the last hour, those set aside for a slice that may have died included. */
-  calls: z.array(z.object({ at: time, count: z.number() })),
-  completed: z.optional(
-    z.object({
-      scanId: z.number(),
-      startedAt: time,
-      finishedAt: time,
-      cannotTell: z.array(z.enum(findingKinds)),
-      announced: z.number(),
-      oldestCheckedAt: z.optional(time),
-    }),
-  ),
-});
+export const scanSchema = storedItem(
+  kept({
+    version: z.number(),
+    /** Grows with each scan that begins. */
+    scanId: z.number(),
+    phase: z.enum(["line", "allocations", "wabas", "table", "findings", "upkeep", "done"]),
+    /** Where the phase goes on: Meta's cursor, the table's, or the last finding served. */
+    cursor: z.optional(text),
+    startedAt: time,
+    /** When a slice last came forward. */
+    movedAt: time,
+    /** Until then only the slice that wrote it works on the scan (C4). */
+    leaseUntil: time,
+    /** No scan has come to its end before: what is shared already is adopted. */
+    isFirst: z.boolean(),
+    /** Lists that could not be read to their end, and fields that they would not show: of these, absence says nothing. */
+    unread: z.array(text),
+    unshown: z.array(text),
+    /** Rows that count: live allocations, WABAs, WABAs with funding. */
+    listed: kept({ allocations: z.number(), wabas: z.number(), funding: z.number() }),
+    /** What the table expects and the lists do not show. */
+    missing: kept({ allocations: z.number(), wabas: z.number(), funding: z.number() }),
+    /** How many items hold the ids that were listed. */
+    chunks: kept({ allocations: z.number(), wabas: z.number() }),
+    /** Changes that were never announced before. */
+    announced: z.number(),
+    /** When the WABA was last verified that has waited longest. */
+    oldestCheckedAt: z.optional(time),
+    unsharedSince: unsharedSchema,
+    /** Calls to Meta of the last hour, those set aside for a slice that may have died included. */
+    calls: z.array(kept({ at: time, count: z.number() })),
+    completed: z.optional(
+      kept({
+        scanId: z.number(),
+        startedAt: time,
+        finishedAt: time,
+        cannotTell: z.array(z.enum(findingKinds)),
+        announced: z.number(),
+        oldestCheckedAt: z.optional(time),
+        unsharedSince: unsharedSchema,
+      }),
+    ),
+  }),
+);
 
 export type Scan = z.output<typeof scanSchema>;
 /** `BREAKER#paused-queues`: the command queues that a person keeps from feeding their functions, and why. */

@@ -384,3 +384,37 @@ async function memoryOfScan(
   const { stdout } = await promisify(execFile)("node", script);
   return JSON.parse(stdout);
 }
+
+describe("who left and is still on the line", () => {
+  function unshared(estate: Estate) {
+    return scanOf(estate).completed?.unsharedSince;
+  }
+
+  test("is told since the scan that first missed it, until its revocation is done", async () => {
+    const estate = await calmEstate(30);
+    leave(estate, 1);
+    const leftBy = estate.clock.now;
+    await twoScans(estate);
+    const { none = 0, funded } = unshared(estate) ?? {};
+    expect(none).toBeGreaterThanOrEqual(leftBy);
+    expect(none).toBeLessThan(leftBy + hourMs);
+    expect(funded).toBeUndefined();
+
+    const [{ type: _revoke, requestedAt, ...command } = { type: "revoke", requestedAt: 0 }] = estate.commands;
+    await estate.revoke({ ...command, requestedAt: new Date(requestedAt).toISOString() });
+    estate.nextDay();
+    await estate.scan();
+    expect(unshared(estate)).toBeUndefined();
+  });
+
+  test("is told apart when it waits for its siblings", async () => {
+    const estate = await calmEstate(30);
+    const { businessId, wabaIds } = customerOf(4);
+    const [id = ""] = wabaIds;
+    estate.world({ wabas: [{ id, ownerBusinessId: businessId, currency: "EUR", sharedWithPartner: false }] });
+    const leftAt = estate.clock.now;
+    await estate.revoke({ wabaId: id, reason: "partner_removed" });
+    await estate.scan();
+    expect(unshared(estate)).toEqual({ funded: leftAt });
+  });
+});

@@ -53,6 +53,9 @@ describe("alarms over the functions' own metrics", () => {
         ["OldestRevocation", 6 * 3600],
         ["QuotaUsed", 80],
         ["SystemTokenDead", 1],
+        ["EffectUnseen", 600],
+        ["AnsweredByOtherVersion", 1],
+        ["OldestUnsharedButFunded", (48 + 6) * 3600],
       ]),
     );
   });

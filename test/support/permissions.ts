@@ -40,16 +40,16 @@ export function allowedBy({ Resources }: TemplateJson): Permission[] {
   const working = new Set(Object.values(holders({ Resources })));
   return Object.values(Resources).flatMap(({ Type, Properties: { Roles = [], PolicyDocument } }) => {
     if (Type !== "AWS::IAM::Policy") return [];
-    const statements = PolicyDocument?.Statement ?? [];
     const roles = Roles.map((role) => roleName(flatten(role))).filter((role) => working.has(role));
-    return roles.flatMap((role) =>
-      statements.flatMap(({ Action, Resource }) =>
-        [Action]
-          .flat()
-          .flatMap((action) => [Resource].flat().map((place) => ({ role, action, resource: flatten(place) }))),
-      ),
-    );
+    return roles.flatMap((role) => permissionsIn(PolicyDocument?.Statement ?? [], role));
   });
+}
+
+/** What one policy allows; `role` is how the answer names who has it. */
+export function permissionsIn(statements: readonly Statement[], role: string): Permission[] {
+  return statements.flatMap(({ Action, Resource }) =>
+    [Action].flat().flatMap((action) => [Resource].flat().map((place) => ({ role, action, resource: flatten(place) }))),
+  );
 }
 
 /** Who works with which role: functions by their names, schedules by theirs. */
@@ -67,7 +67,7 @@ function roleName(reference: string): string {
 }
 
 /** What a call asks, in the words of `Permission`. A transaction asks for each of its parts. */
-function asked(
+export function asked(
   call: Pick<AwsCall, "service" | "operation" | "body">,
   role: string,
   resources: LocalAws["resources"],
@@ -113,6 +113,8 @@ function asked(
       }
       return on(table(input));
     case "dynamodbstreams": {
+      // An iterator names no stream: the stack has one.
+      if (input.StreamArn === undefined) return on("<State.StreamArn>");
       const stream = /table\/([^/]+)\/stream/.exec(input.StreamArn)?.[1] ?? "";
       return on(`<${known("AWS::DynamoDB::Table", stream) ?? stream}.StreamArn>`);
     }
@@ -125,7 +127,8 @@ function asked(
         ...input.Entries.map((entry: { EventBusName: string }) => arnOf("AWS::Events::EventBus", entry.EventBusName)),
       );
     case "lambda":
-      if (call.operation === "InvokeFunction") return on(arnOf("AWS::Lambda::Function", input.FunctionName));
+      if (call.operation === "ListEventSourceMappings") return on("*");
+      if (input.FunctionName !== undefined) return on(arnOf("AWS::Lambda::Function", input.FunctionName));
       return on(
         `arn:<AWS::Partition>:lambda:<AWS::Region>:<AWS::AccountId>:event-source-mapping:<${known("AWS::Lambda::EventSourceMapping", input.UUID) ?? input.UUID}>`,
       );
@@ -133,6 +136,15 @@ function asked(
       const bucket = arnOf("AWS::S3::Bucket", input.Bucket);
       return on(call.operation === "ListObjectsV2" ? bucket : `${bucket}/${input.Key}`);
     }
+    case "scheduler":
+      return on(
+        `arn:<AWS::Partition>:scheduler:<AWS::Region>:<AWS::AccountId>:schedule/default/<${known("AWS::Scheduler::Schedule", input.Name) ?? input.Name}>`,
+      );
+    case "cloudformation":
+      return on("<AWS::StackId>");
+    // Who one is needs no permission.
+    case "sts":
+      return [];
     default:
       return on(`unknown service ${call.service}`);
   }
@@ -184,7 +196,7 @@ export function text({ role, action, resource }: Permission): string {
   return `${role} ${action} ${resource}`;
 }
 
-function covers(policy: Permission, one: Permission): boolean {
+export function covers(policy: Permission, one: Permission): boolean {
   if (policy.role !== one.role) return false;
   return matches(policy.action, one.action) && matches(policy.resource, one.resource);
 }

@@ -38,6 +38,8 @@ export type AwsCall = {
   service: string;
   operation: string;
   body: string;
+  /** Of the caller's credentials: it is who one is here. */
+  accessKeyId?: string | undefined;
   functionName?: string | undefined;
   sessionToken?: string | undefined;
 };
@@ -113,11 +115,17 @@ export async function startGateway(port: number, onCall: OnCall): Promise<Gatewa
 async function route(call: Call, services: Services, onCall: OnCall): Promise<Answer> {
   const path = call.url.split("?")[0] ?? "/";
   if (path.startsWith("/_local/")) return guarded(() => local(call, path, services));
-  if (path.startsWith("/schedules/")) return guarded(() => getSchedule(path, services));
-  const functionName = /Credential=local-([^/]+)\//.exec(call.headers["authorization"] ?? "")?.[1];
-  const sessionToken = call.headers["x-amz-security-token"];
+  const accessKeyId = /Credential=([^/]+)\//.exec(call.headers["authorization"] ?? "")?.[1];
+  const functionName = /^local-(.+)/.exec(accessKeyId ?? "")?.[1];
+  const caller = { accessKeyId, functionName, sessionToken: call.headers["x-amz-security-token"] };
+  if (path.startsWith("/schedules/")) {
+    const body = JSON.stringify({ Name: decodeURIComponent(path.slice("/schedules/".length)) });
+    return onCall({ service: "scheduler", operation: "GetSchedule", body, ...caller }, () =>
+      guarded(() => getSchedule(path, services)),
+    );
+  }
   if (path.startsWith("/2015-03-31/")) {
-    return onCall({ service: "lambda", ...lambdaOperation(call, path), functionName, sessionToken }, () =>
+    return onCall({ service: "lambda", ...lambdaOperation(call, path), ...caller }, () =>
       guarded(() => lambdaApi(call, path, services)),
     );
   }
@@ -128,17 +136,23 @@ async function route(call: Call, services: Services, onCall: OnCall): Promise<An
   if (target === undefined && !form && services.sqs.buckets.has(bucket)) {
     const operation = s3Operation(call.method, key.length > 0 && key[0] !== "");
     const body = JSON.stringify({ Bucket: bucket, Key: key.join("/") });
-    return onCall({ service: "s3", operation, body, functionName, sessionToken }, () => services.sqs.s3(call));
+    return onCall({ service: "s3", operation, body, ...caller }, () => services.sqs.s3(call));
   }
 
   if (target === undefined && form) {
     const query = new URLSearchParams(call.body.toString());
-    const ask = services.account[query.get("Action") ?? ""];
-    const caller = /Credential=([^/]+)\//.exec(call.headers["authorization"] ?? "")?.[1];
-    if (ask !== undefined) return ask(query, caller ?? "nobody");
+    const action = query.get("Action") ?? "";
+    const ask = services.account[action];
+    if (ask !== undefined) {
+      const service = action === "GetCallerIdentity" ? "sts" : "cloudformation";
+      const asked = JSON.stringify(Object.fromEntries(query));
+      return onCall({ service, operation: action, body: asked, ...caller }, async () =>
+        ask(query, accessKeyId ?? "nobody"),
+      );
+    }
     const { operation, input } = parseQueryCall(call.body.toString());
     const body = JSON.stringify(input);
-    const answer = await onCall({ service: "sqs", operation, body, functionName, sessionToken }, () =>
+    const answer = await onCall({ service: "sqs", operation, body, ...caller }, () =>
       guarded(() => sqs(operation, body, call, services)),
     );
     return queryAnswer(operation, answer);
@@ -149,7 +163,7 @@ async function route(call: Call, services: Services, onCall: OnCall): Promise<An
     return errorAnswer("UnknownOperationException", `The local AWS knows no ${target ?? `${call.method} ${path}`}`);
   }
   const body = call.body.toString();
-  return onCall({ service, operation, body, functionName, sessionToken }, () =>
+  return onCall({ service, operation, body, ...caller }, () =>
     guarded(() => {
       if (service === "sqs") return sqs(operation, body, call, services);
       if (service === "secretsmanager") return operate(services.secretsManager, operation, call);
@@ -228,7 +242,10 @@ function lambdaOperation({ method }: Call, path: string): { operation: string; b
     return { operation: "InvokeFunction", body: JSON.stringify({ FunctionName: name }) };
   }
   const verb = method === "PUT" ? "Update" : "Get";
-  if (collection === "functions") return { operation: "GetFunction", body: JSON.stringify({ FunctionName: name }) };
+  if (collection === "functions") {
+    const operation = action === "configuration" ? "GetFunctionConfiguration" : "GetFunction";
+    return { operation, body: JSON.stringify({ FunctionName: name }) };
+  }
   if (name === "") return { operation: "ListEventSourceMappings", body: "{}" };
   return { operation: `${verb}EventSourceMapping`, body: JSON.stringify({ UUID: name }) };
 }

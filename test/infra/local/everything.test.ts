@@ -100,6 +100,9 @@ test("every metric is told in such a run, with the reasons and classes that occu
   );
   const untold = Object.values(metricDefinitions).filter(({ name }) => !told.some((line) => name in line));
   expect(untold).toEqual([]);
+  const otherVersion = { message: "Meta answers with another version than asked", asked: "v25.0", answered: "v26.0" };
+  const [first = ""] = run.places.logs.split("\n").filter((line) => line.includes(otherVersion.message));
+  expect(JSON.parse(first.slice(first.indexOf("{")))).toMatchObject({ level: "ERROR", ...otherVersion });
   const refused = { service: "credit-lines-local", outcome: "Revoke Refused", reason: "owner_mismatch", Outcomes: 1 };
   expect(told).toContainEqual(expect.objectContaining(refused));
   expect(new Set(told.map((line) => line["class"]))).toEqual(
@@ -127,6 +130,8 @@ describe("the secrets", () => {
     "dead letters",
     "events",
     "the URLs and headers of calls to Meta",
+    "the output of the command line",
+    "errors",
     "the ledger of the stand-in",
   ])("would be found in %s, in whatever form", (place) => {
     const forms = Object.entries(formsOf(secrets["the system token"]));

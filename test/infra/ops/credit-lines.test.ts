@@ -324,6 +324,26 @@ describe("preflight", () => {
     for (const { check, remedy } of failed) expect(remedy, check).toMatch(/\w{3}/);
   });
 
+  test("fails when Meta answers by another version than the stage asks for, and tells a version's last day", async () => {
+    async function version() {
+      const { code, value } = await json("preflight");
+      return { code, ...value.find(({ check }: { check: string }) => check === "Graph version") };
+    }
+    expect(await version()).toMatchObject({
+      result: "ok",
+      detail: "v25.0 asked and answered, last day 2028-07-29",
+    });
+    await control(`${stack.about.graphUrl}/_variants`, { oldestLivingVersion: 26 });
+    const dead = await version();
+    await control(`${stack.about.graphUrl}/_variants`, { oldestLivingVersion: 21 });
+    expect(dead).toMatchObject({
+      code: 1,
+      result: "failed",
+      detail: "v25.0 asked, v26.0 answered",
+      remedy: expect.stringContaining("graphApiVersion"),
+    });
+  });
+
   test("a pause tells who and why, outlives the sweep, and ends with resume", async () => {
     await stack.aws.invoke("reconcile");
     const paused = await json("reconcile", "status");

@@ -109,7 +109,8 @@ describe("a function", () => {
   test("is known by name to whoever watches its calls", async () => {
     await aws.invoke("worker", { Records: [{ body: '{"id":"watched"}' }] });
     expect(details(aws, "left")).toContainEqual({ id: "watched" });
-    const call = { service: "events", operation: "PutEvents", functionName: "sample-worker" };
+    const by = { accessKeyId: "local-sample-worker", functionName: "sample-worker" };
+    const call = { service: "events", operation: "PutEvents", ...by };
     expect(calls).toContainEqual({ ...call, body: expect.stringContaining("watched") });
   });
 

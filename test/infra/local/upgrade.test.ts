@@ -1,0 +1,225 @@
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import process from "node:process";
+import { DynamoDBClient, paginateScan } from "@aws-sdk/client-dynamodb";
+import {
+  GetQueueAttributesCommand,
+  SendMessageCommand,
+  SetQueueAttributesCommand,
+  SQSClient,
+} from "@aws-sdk/client-sqs";
+import { unmarshall } from "@aws-sdk/util-dynamodb";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { bundleFunctions } from "../../../infra/bundle.ts";
+import { localStage, timeoutSecondsOf } from "../../../infra/config.ts";
+import { type LocalStack, startLocalStack } from "../../../infra/local/local-stack.ts";
+import { compareWithLedger, localClient, observe } from "../../../infra/local/observe.ts";
+import { revokeCommand, shareCommand, verifyCommand } from "../../support/commands.ts";
+
+/**
+ * A release is replaced by the next one while its functions work, and comes back: what each of them leaves unfinished or writes
+ * in its own way is the other's to go on with. The next release is this one, with a field of its own on each business and WABA.
+ */
+const customers = Array.from({ length: 12 }, (_, index) => {
+  const number = String(index + 1).padStart(2, "0");
+  return {
+    businessId: `5300000000000${number}`,
+    wabaIds: [`5400000000000${number}`, `5410000000000${number}`] as const,
+  };
+});
+
+type Queue = "share" | "verify" | "revoke";
+type Stored = Record<string, unknown> & { version: number; wabas: Record<string, Record<string, unknown>> };
+
+let directory: string;
+let stack: LocalStack;
+let sqs: SQSClient;
+const sent: { queue: Queue; commandId: string }[] = [];
+const processes = new Set<number>();
+/** Killed by a deployment in the middle of an invocation. */
+let interrupted = 0;
+/** What the next release had written when it was rolled back. */
+let left: Map<string, Stored>;
+
+beforeAll(async () => {
+  directory = mkdtempSync(path.join(tmpdir(), "upgrade-"));
+  const worldFile = path.join(directory, "world.json");
+  const wabas = customers.flatMap(({ businessId, wabaIds }) =>
+    wabaIds.map((id) => ({ id, ownerBusinessId: businessId, currency: "EUR" })),
+  );
+  const { partnerBusinessId, creditLineId } = localStage;
+  const lines = [{ id: creditLineId, ownerBusinessId: partnerBusinessId }];
+  const tokens = [{ value: "EAAUpgradeSystemToken", kind: "system" }];
+  writeFileSync(worldFile, JSON.stringify({ partnerBusinessId, lines, tokens, wabas }));
+  const present = await bundleFunctions({ outdir: path.join(directory, "present") });
+  const next = await bundleFunctions({ outdir: path.join(directory, "next") });
+  addField(next);
+
+  stack = await startLocalStack({
+    port: 0,
+    worldFile,
+    onCall: (_call, proceed) => {
+      for (const { pid } of stack?.aws.running() ?? []) processes.add(pid);
+      return proceed();
+    },
+  });
+  sqs = new SQSClient(localClient(stack.aws.endpoint));
+  // A message comes back as soon as its function must have ended, not six times later.
+  const VisibilityTimeout = String(timeoutSecondsOf("local", "share") + 2);
+  for (const QueueUrl of Object.values(stack.about.queues)) {
+    await sqs.send(new SetQueueAttributesCommand({ QueueUrl, Attributes: { VisibilityTimeout } }));
+  }
+  const sweeping = new AbortController();
+  const swept = sweep(sweeping.signal);
+  try {
+    await live(present, next);
+  } finally {
+    sweeping.abort();
+    await swept;
+  }
+}, 240_000);
+afterAll(async () => {
+  sqs?.destroy();
+  await stack?.close();
+  rmSync(directory, { recursive: true });
+});
+
+/** The next release: it writes a field of its own beside those of this one. */
+function addField(bundle: string): void {
+  const chunks = readdirSync(path.join(bundle, "chunks")).map((name) => path.join(bundle, "chunks", name));
+  const marked = chunks.filter((file) => {
+    const code = readFileSync(file, "utf8");
+    const newer = code.replace("toItem({pk,...business,", "toItem({pk,...newer(business),");
+    if (newer === code) return false;
+    writeFileSync(
+      file,
+      `${newer};function newer(business){const wabas=Object.entries(business.wabas).map(([id,waba])=>[id,{...waba,newerField:"of the WABA"}]);return{...business,newerField:"of the business",wabas:Object.fromEntries(wabas)}}`,
+    );
+    return true;
+  });
+  expect(marked, "the place where a business becomes an item").toHaveLength(1);
+}
+
+/** As Lambda: the next invocations run the new code; here, those under way die with their processes. */
+function deploy(bundle: string): void {
+  const [asset = ""] = readdirSync(stack.templateDirectory).filter((name) => name.startsWith("asset."));
+  cpSync(bundle, path.join(stack.templateDirectory, asset), { recursive: true });
+  interrupted += stack.aws.running().length;
+  for (const pid of processes) {
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch {
+      // It has ended before.
+    }
+  }
+  processes.clear();
+}
+
+async function live(present: string, next: string): Promise<void> {
+  for (const { wabaIds } of customers) await send("share", shareCommand(wabaIds[0]));
+  await until(() => told("Share Accepted") >= 4);
+  deploy(next);
+  await until(() => told("Share Verified") >= 4);
+
+  for (const { wabaIds } of customers) await send("share", shareCommand(wabaIds[1]));
+  for (const { businessId } of customers.slice(0, 4)) await send("revoke", revokeCommand({ businessId }));
+  await until(() => told("Share Accepted") >= 16 && told("Credit Line Revoked") >= 1);
+  left = new Map([...(await businesses())].filter(([, { newerField }]) => newerField !== undefined));
+  deploy(present);
+
+  for (const { wabaIds } of customers) await send("verify", verifyCommand(wabaIds[0]));
+  for (const { businessId } of customers.slice(4, 6)) await send("revoke", revokeCommand({ businessId }));
+  await until(async () => {
+    const { commands } = await observe(stack);
+    const isAnswered = sent.every(({ commandId }) => commands.get(`COMMAND#${commandId}`)?.outcome !== undefined);
+    return isAnswered && (await waiting(stack.about.queues)) === 0;
+  });
+}
+
+async function send(queue: Queue, command: { commandId: string }): Promise<void> {
+  sent.push({ queue, commandId: command.commandId });
+  const QueueUrl = stack.about.queues[queue];
+  await sqs.send(new SendMessageCommand({ QueueUrl, MessageBody: JSON.stringify(command) }));
+}
+
+async function sweep(signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await stack.aws.invoke("reconcile", { task: "due-sweep" });
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}
+
+function told(detailType: string): number {
+  return stack.aws.events().filter((event) => event.detailType === detailType).length;
+}
+
+async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
+  await vi.waitUntil(holds, { timeout: 90_000, interval: 50 });
+}
+
+async function waiting(queues: Record<string, string>): Promise<number> {
+  const counts = Object.values(queues).map(async (QueueUrl) => {
+    const { Attributes } = await sqs.send(new GetQueueAttributesCommand({ QueueUrl, AttributeNames: ["All"] }));
+    return Number(Attributes?.ApproximateNumberOfMessages) + Number(Attributes?.ApproximateNumberOfMessagesNotVisible);
+  });
+  return (await Promise.all(counts)).reduce((sum, count) => sum + count, 0);
+}
+
+async function businesses(): Promise<Map<string, Stored>> {
+  const client = new DynamoDBClient(localClient(stack.aws.endpoint));
+  const found = new Map<string, Stored>();
+  for await (const { Items = [] } of paginateScan({ client }, { TableName: stack.about.tables.state })) {
+    for (const item of Items.map((one) => unmarshall(one))) {
+      if (String(item["pk"]).startsWith("BUSINESS#")) found.set(item["pk"], item as Stored);
+    }
+  }
+  client.destroy();
+  return found;
+}
+
+describe("a release that is replaced while it works, and comes back", () => {
+  test("leaves work in the middle, and an item that the other release goes on with", async () => {
+    expect(interrupted).toBeGreaterThan(0);
+    expect(left.size).toBeGreaterThan(4);
+    const now = await businesses();
+    const goneOn = [...left].filter(([pk, { version }]) => (now.get(pk)?.version ?? 0) > version);
+    expect(goneOn.length).toBeGreaterThan(4);
+  });
+
+  test("loses no command and answers each once", async () => {
+    const { commands } = await observe(stack);
+    const outcomes = sent.map(({ commandId }) => commands.get(`COMMAND#${commandId}`));
+    expect(outcomes.filter((one) => one?.outcome === undefined)).toEqual([]);
+    expect(outcomes.filter((one) => one?.outcome === "rejected")).toEqual([]);
+    const announced = new Set(stack.aws.events().map(({ detail }) => (detail as { eventId: string }).eventId));
+    expect(outcomes.filter((one) => !announced.has(one?.event?.eventId ?? ""))).toEqual([]);
+    expect(await waiting(stack.about.deadLetterQueues)).toBe(0);
+  });
+
+  test("shares nothing twice, and leaves nothing shared that was revoked", async () => {
+    expect(compareWithLedger(await observe(stack), stack.config.creditLineId)).toEqual([]);
+    const calls = stack.meta?.model.calls ?? [];
+    for (const wabaId of customers.flatMap(({ wabaIds }) => [...wabaIds])) {
+      const shares = calls.filter(({ name, query, status }) => {
+        return name === "E2" && query["waba_id"] === wabaId && status === 200;
+      });
+      expect(shares.length, wabaId).toBeLessThanOrEqual(1);
+    }
+  });
+
+  test("keeps what the other one wrote, whether or not it knows it, until a new attempt begins an entry anew", async () => {
+    const now = await businesses();
+    let kept = 0;
+    for (const [pk, { wabas, version }] of left) {
+      expect(now.get(pk), pk).toMatchObject({ newerField: "of the business" });
+      for (const [wabaId, { newerField, intendedAt }] of Object.entries(wabas)) {
+        const waba = now.get(pk)?.wabas[wabaId];
+        if (newerField === undefined || waba?.["intendedAt"] !== intendedAt) continue;
+        expect(waba, `${pk} ${wabaId}`).toMatchObject({ newerField: "of the WABA" });
+        if ((now.get(pk)?.version ?? 0) > version) kept += 1;
+      }
+    }
+    expect(kept).toBeGreaterThan(6);
+  });
+});
