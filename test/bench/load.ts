@@ -16,8 +16,8 @@ const commandsAlone = 20_000;
 const commandsAmongOthers = 2000;
 const duplicates = 0.01;
 const faulty = 0.02;
-/** What the producer keeps under way: enough that no function ever waits for work. */
-const underWay = 60;
+/** What the producer keeps under way. Each share waits a second or two for its proof, and the functions must not idle meanwhile. */
+const underWay = 200;
 const sampleMs = 5000;
 /** So long without any event, what has not ended by then never will. */
 const patienceMs = 120_000;
