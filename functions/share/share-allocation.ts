@@ -7,20 +7,22 @@ import type { RecordReading, WabaReading } from "../../shared/domain/readings.ts
 import type { Failure } from "../../shared/domain/reasons.ts";
 import type { PostOutcome, Settlement, ShareDecision, ShareFacts } from "../../shared/domain/share.ts";
 import {
+  intendSecondPost,
+  intendSecondRecord,
+  judgeProbe,
+  judgeRecordProbe,
+  recordLateAnswer,
+  recordProbe,
+  recordRecordProbe,
+} from "../../shared/domain/probe.ts";
+import {
   adoptShare,
   answerRevoked,
   concludeShare,
   decideShare,
   intendRecord,
-  intendSecondPost,
-  intendSecondRecord,
   intendShare,
-  judgeProbe,
-  judgeRecordProbe,
   parkShare,
-  recordLateAnswer,
-  recordProbe,
-  recordRecordProbe,
   refusal,
   refuse,
   settleRecord,

@@ -10,6 +10,7 @@ import type { AnyFunction, Swap } from "./swap.ts";
 export type Mutant = { name: string; breaks: string[]; swaps: Swap[]; isSeldom?: true };
 
 const share = "shared/domain/share.ts";
+const probe = "shared/domain/probe.ts";
 const revoke = "shared/domain/revoke.ts";
 const readings = "shared/domain/readings.ts";
 const business = "shared/domain/business.ts";
@@ -61,7 +62,7 @@ export const mutants: readonly Mutant[] = [
   swap(
     "second-post-after-one-absence",
     ["I1a", "I1b"],
-    share,
+    probe,
     "judgeAbsence",
     (real) =>
       (intent, absent, ...rest) =>

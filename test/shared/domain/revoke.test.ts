@@ -14,7 +14,8 @@ import {
   withDeletions,
   refuseRevoke,
 } from "../../../shared/domain/revoke.ts";
-import { intendShare, recordLateAnswer } from "../../../shared/domain/share.ts";
+import { recordLateAnswer } from "../../../shared/domain/probe.ts";
+import { intendShare } from "../../../shared/domain/share.ts";
 import {
   allocationId,
   business,

@@ -2,12 +2,12 @@ import { describe, expect, test } from "vitest";
 import type { Business } from "../../../shared/domain/business.ts";
 import { dueIn, resharedAt } from "../../../shared/domain/business.ts";
 import type { PostOutcome } from "../../../shared/domain/share.ts";
+import { intendSecondPost } from "../../../shared/domain/probe.ts";
 import {
   adoptShare,
   answerRevoked,
   concludeShare,
   decideShare,
-  intendSecondPost,
   intendShare,
   parkShare,
   refuse,
