@@ -167,7 +167,11 @@ async function driveShare(
       case "reused":
         throw new ReusedError();
       case "later":
-        throw new LaterError("another share of this WABA waits", lookDelayMs(3, policy.settleWindowMs));
+        // It costs calls each time, and may wait for the end of a month.
+        throw new LaterError(
+          "another share of this WABA waits",
+          Math.max(decision.until - now(), lookDelayMs(3, policy.settleWindowMs)),
+        );
       case "wait":
         written = await commit(parkShare(facts, decision.until));
         if (written.saved) await wakeFor(written.business, request, turn, deps);

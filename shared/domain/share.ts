@@ -50,7 +50,8 @@ export type ShareDecision =
   | { kind: "on-item" }
   | { kind: "wait"; until: number }
   /** Another share of this WABA waits on the item already: this one comes back after it. */
-  | { kind: "later" }
+  /** Another share of the WABA waits until then. */
+  | { kind: "later"; until: number }
   /** The item holds a command of the same id and other content. */
   | { kind: "reused" }
   | { kind: "refuse"; reason: RefuseReason }
@@ -228,7 +229,8 @@ function decideAgainstRevocation(facts: ShareFacts, policy: Policy): ShareDecisi
 /** One share of a WABA waits on the item at a time. A full item takes no new entry, so that a revocation can always be written (I12). */
 function waitUntil({ request, business, full }: ShareFacts, until: number): ShareDecision {
   const parked = business.waiting[request.wabaId];
-  if (parked !== undefined) return isSame(parked.request, request) ? { kind: "wait", until } : { kind: "later" };
+  if (parked !== undefined)
+    return isSame(parked.request, request) ? { kind: "wait", until } : { kind: "later", until: parked.due.nextAt };
   return full === true ? { kind: "block", reason: "business_full" } : { kind: "wait", until };
 }
 

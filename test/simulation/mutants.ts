@@ -312,6 +312,13 @@ export const mutants: readonly Mutant[] = [
         probed !== true,
   ),
 
+  seldom(swap("refused-delete-believed", ["I2b"], revoke, "isDeleteAnswer", () => () => true)),
+  seldom(
+    swap("waiting-share-asked-about-often", ["rest"], share, "decideShare", (real) => (...args) => {
+      const decision = real(...args);
+      return decision.kind === "later" ? { ...decision, until: 0 } : decision;
+    }),
+  ),
   swap("deletions-not-noted", ["I2a"], revoke, "withDeletions", () => (item) => item),
   swap("reopened-without-its-attempts", ["chart"], business, "reopened", (real) => (item, ...rest) => ({
     ...real(item, ...rest),
