@@ -57,7 +57,7 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
   }
   const grants = [
     {
-      actions: ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"],
+      actions: ["dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"],
       resources: [state.tableArn],
     },
     { actions: ["events:PutEvents"], resources: [bus.eventBusArn] },

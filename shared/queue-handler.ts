@@ -13,7 +13,7 @@ import type { Metrics } from "./metrics.ts";
 import type { Hold, Quota } from "./quota.ts";
 import { createQuota, tokenWaitMs } from "./quota.ts";
 import { delayMsMax, firstSentAtOf, type Queues } from "./queues.ts";
-import type { CommandRecord } from "./store/items.ts";
+import type { CommandRecord, Pointer } from "./store/items.ts";
 import type { Rejection, StateStore } from "./store/state-store.ts";
 
 /** One message's turn in a function: what bounds it, and what the flow tells about it. */
@@ -29,6 +29,8 @@ export type Turn = {
   sweeps: number;
   /** The command this turn works for, once it is known. */
   request?: Request;
+  /** What is stored of the command's WABA. */
+  pointer?: Pointer | undefined;
   /** How the very same command was concluded before; only a revoke goes on then (T2). */
   concluded?: CommandRecord;
 };
@@ -146,17 +148,30 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     turn.onItem = parsed.kind === "continuation";
     // Before any wait: a command that has waited for three days is recorded when it is given up.
     if (parsed.kind === "command") turn.request = parsed.request;
-    const wait = await hold();
-    if (wait !== undefined) throw new LaterError(wait.why, wait.delayMs);
-    if (parsed.kind === "continuation") return flow.onContinuation(parsed.continuation, turn);
+    if (parsed.kind === "continuation") {
+      passes(await hold());
+      return flow.onContinuation(parsed.continuation, turn);
+    }
 
     const { request } = parsed;
-    const known = await store.loadCommand(commandId);
+    const { wabaId } = request;
+    // All that a command begins with is asked for at once, and read in one go.
+    const [wait, known, pointer] = await Promise.all([
+      hold(),
+      store.loadCommand(commandId),
+      wabaId === undefined ? undefined : store.loadPointer(wabaId),
+    ]);
+    passes(wait);
+    turn.pointer = pointer;
     if (known !== undefined && (known.hash !== request.hash || known.type !== request.type)) throw new ReusedError();
     if (known?.outcome !== undefined) turn.concluded = known;
     // A revoke is judged by the state, never by its id alone: its conclusion may be older than what is shared now.
     if (turn.concluded !== undefined && request.type !== "revoke") return announceAgain(turn.concluded, turn);
     await flow.onCommand(request, turn);
+  }
+
+  function passes(wait: Hold | undefined): void {
+    if (wait !== undefined) throw new LaterError(wait.why, wait.delayMs);
   }
 
   /** Recorded before it is put among the dead letters; a repetition gets the same answer (P3). */

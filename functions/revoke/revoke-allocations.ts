@@ -57,7 +57,7 @@ async function findBusiness(request: RevokeRequest, turn: Turn, deps: RevokeDeps
   const { wabaId, businessId: claim } = request;
   if (wabaId === undefined) return claim;
   turn.log.appendKeys({ wabaId });
-  const pointer = await store.loadPointer(wabaId);
+  const { pointer } = turn;
   const owner = await ownerOf(wabaId, pointer, turn, deps);
   if (owner.kind === "known") {
     if (claim === undefined || claim === owner.businessId) return owner.businessId;

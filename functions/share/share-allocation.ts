@@ -75,7 +75,7 @@ async function findOwner(
 ): Promise<(Known & { businessId: string }) | undefined> {
   const { store, graph, now, policy } = deps;
   const { wabaId } = request;
-  const pointer = await store.loadPointer(wabaId);
+  const { pointer } = turn;
   if (pointer?.businessId !== undefined && pointer.pendingRevoke === undefined)
     return { businessId: pointer.businessId };
 
@@ -324,7 +324,9 @@ async function settle(
     }
     return false;
   }
-  await wakeFor(written.business, request, turn, deps);
+  const goesOn = outcome.kind === "accepted" && settlement.guard === "record";
+  // This invocation goes on with E5 at once: another one, woken now, would only race it. After a crash the due index finds it.
+  if (!goesOn) await wakeFor(written.business, request, turn, deps);
   if (outcome.kind === "accepted") return true;
   const closed = outcome.kind === "no-effect" && intent.attempt === 1;
   if (closed) turn.onItem = onItem;

@@ -31,7 +31,7 @@ async function verifyFunding(request: VerifyRequest, turn: Turn, deps: CommandDe
     await store.conclude(refuseVerify(undefined, request, "secret_not_allowed"), now());
     return;
   }
-  const pointer = await store.loadPointer(request.wabaId);
+  const { pointer } = turn;
   // Messages come in any order: the share that makes the WABA known may be a moment behind.
   if (pointer?.businessId === undefined) throw new BlockedError({ at: now(), reason: "owner_unknown" });
   const { businessId } = pointer;

@@ -272,5 +272,5 @@ function canonical(value: Record<string, unknown>): string {
 }
 
 function sha256(text: string): string {
-  return hash("sha256", text);
+  return hash("sha256", text, "base64url");
 }

@@ -438,13 +438,16 @@ function allocate(waba: SharingWaba, allocationId: string, now: number): Waba {
 function acceptShare(business: Business, wabaId: string, allocationId: string, now: number, policy: Policy): Change {
   const waba = business.wabas[wabaId];
   if (waba === undefined) throw new Error(`WABA ${wabaId} is unknown`);
-  const { intent: _settled, due: _due, lastFailure: _healed, ...rest } = { intent: undefined, ...waba };
+  const { intent: _settled, due, lastFailure: _healed, ...rest } = { intent: undefined, ...waba };
   const { request } = waba;
+  const graceMs = policy.verifyGraceMs[0] ?? 0;
+  // A due time that stands in the index and comes soon enough stays: to move it would cost two writes there.
+  const isSoon = due !== undefined && due.nextAt >= now + graceMs && due.nextAt <= now + 2 * graceMs;
   const shared: SharedWaba = {
     ...rest,
     status: "shared",
     allocationId,
-    due: dueIn(request, now + (policy.verifyGraceMs[0] ?? 0)),
+    due: dueIn(request, isSoon ? due.nextAt : now + graceMs),
   };
   const event = shareEvent("Share Accepted", business.businessId, shared, waba.status);
   return {

@@ -8,7 +8,7 @@ import type {
   VerifyRequest,
   Waba,
 } from "../domain/business.ts";
-import { holdReasons, revokeReasons } from "../domain/business.ts";
+import { holdReasons, isSame, revokeReasons } from "../domain/business.ts";
 import { detailTypes, type RecordedEvent } from "../domain/events.ts";
 import { findingKinds, type Finding } from "../domain/findings.ts";
 import type { RemovalBreaker } from "../domain/removal-breaker.ts";
@@ -67,6 +67,18 @@ const shareRequestSchema = kept({
   partnerSwitch: z.boolean(),
 }) satisfies z.ZodMiniType<ShareRequest>;
 
+/** What a share's request says that its WABA's entry tells anyway, or that is so in nearly all cases, is not stored with it. */
+function impliedRequest(wabaId: string, currency: string) {
+  return { type: "share", wabaId, currency, reshareAfterRevocation: false, partnerSwitch: false } as const;
+}
+const impliedKeys = {
+  type: true,
+  wabaId: true,
+  currency: true,
+  reshareAfterRevocation: true,
+  partnerSwitch: true,
+} as const satisfies Record<keyof ReturnType<typeof impliedRequest>, true>;
+
 const verifyRequestSchema = kept({
   ...refFields,
   type: z.literal("verify"),
@@ -101,7 +113,7 @@ const wabaFields = {
   currency: text,
   method: methodSchema,
   creditLineId: text,
-  request: shareRequestSchema,
+  request: z.partial(shareRequestSchema, impliedKeys),
   intendedAt: z.optional(time),
   removedAt: z.optional(time),
   evidence: z.optional(
@@ -114,11 +126,14 @@ const wabaFields = {
   ),
   lastFailure: z.optional(failureSchema),
   due: z.optional(
-    kept({ ...dueFields, request: z.discriminatedUnion("type", [shareRequestSchema, verifyRequestSchema]) }),
+    kept({
+      ...dueFields,
+      request: z.optional(z.discriminatedUnion("type", [shareRequestSchema, verifyRequestSchema])),
+    }),
   ),
 };
 
-const wabaSchema = z.discriminatedUnion("status", [
+const storedWabaSchema = z.discriminatedUnion("status", [
   kept({
     ...wabaFields,
     status: z.enum(["sharing", "allocated"]),
@@ -138,7 +153,26 @@ const wabaSchema = z.discriminatedUnion("status", [
     pendingUntil: z.optional(time),
     intent: z.optional(intentSchema),
   }),
-]) satisfies z.ZodMiniType<Waba>;
+]);
+
+/** Short, because DynamoDB bills each write of the whole item by the KB: a WABA's share does not stand on it twice. */
+const wabasSchema = z.pipe(z.record(text, storedWabaSchema), z.transform(restoredWabas));
+
+function restoredWabas(stored: Record<string, z.output<typeof storedWabaSchema>>): Record<string, Waba> {
+  const wabas = Object.entries(stored).map(([wabaId, { due, ...rest }]): [string, Waba] => {
+    const waba = { ...rest, request: { ...impliedRequest(wabaId, rest.currency), ...rest.request } };
+    return [wabaId, due === undefined ? waba : { ...waba, due: { ...due, request: due.request ?? waba.request } }];
+  });
+  return Object.fromEntries(wabas);
+}
+
+/** A WABA as the item of its business holds it. */
+export function storedWaba(wabaId: string, { request, due, ...rest }: Waba): Record<string, unknown> {
+  const implied: Record<string, unknown> = impliedRequest(wabaId, rest.currency);
+  const told = Object.entries(request).filter(([name, value]) => implied[name] !== value);
+  const ofIt = due !== undefined && isSame(due.request, request);
+  return { ...rest, request: Object.fromEntries(told), due: ofIt ? { ...due, request: undefined } : due };
+}
 
 const recordSchema = kept({
   creditLineId: text,
@@ -183,8 +217,8 @@ export const businessSchema = storedItem(
       kept({ ...intentFields, creditLineId: text, request: shareRequestSchema, due: z.optional(dueSchema) }),
     ),
     unansweredAt: z.optional(time),
-    wabas: z.record(text, wabaSchema),
-    waiting: z.record(text, kept({ request: shareRequestSchema, due: dueSchema })),
+    wabas: wabasSchema,
+    waiting: z._default(z.record(text, kept({ request: shareRequestSchema, due: dueSchema })), {}),
   }),
 ) satisfies z.ZodMiniType<Business>;
 

@@ -1,11 +1,12 @@
 import type { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { ConditionalCheckFailedException, GetItemCommand, UpdateItemCommand } from "@aws-sdk/client-dynamodb";
-import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
+import { ConditionalCheckFailedException, UpdateItemCommand } from "@aws-sdk/client-dynamodb";
+import { marshall } from "@aws-sdk/util-dynamodb";
 import * as z from "zod/mini";
 import type { EventDraft } from "../domain/events.ts";
 import type { RemovalBreaker } from "../domain/removal-breaker.ts";
 import { resumed } from "../domain/removal-breaker.ts";
 import type { Breaker, Reading } from "./items.ts";
+import type { ReadItem } from "./read-items.ts";
 import { breakerSchema, keys, quotaSchema, removalBreakerSchema } from "./items.ts";
 
 /** What makes every function wait: Meta's block, the hour's budget, a dead system token (Q1, Tokens). */
@@ -64,16 +65,13 @@ export function createLimitStore({
   client,
   tableName: TableName,
   newId,
+  load,
 }: {
   client: DynamoDBClient;
   tableName: string;
   newId: () => string;
+  load: ReadItem;
 }): LimitStore {
-  async function load(pk: string): Promise<Record<string, unknown> | undefined> {
-    const { Item } = await client.send(new GetItemCommand({ TableName, Key: marshall({ pk }), ConsistentRead: true }));
-    return Item === undefined ? undefined : unmarshall(Item);
-  }
-
   async function loadBreaker(): Promise<Breaker | undefined> {
     const item = await load(keys.tokenBreaker);
     return item === undefined ? undefined : breakerSchema.parse(item);

@@ -1,7 +1,6 @@
 import type { AttributeValue, DynamoDBClient, TransactWriteItem } from "@aws-sdk/client-dynamodb";
 import {
   ConditionalCheckFailedException,
-  GetItemCommand,
   PutItemCommand,
   TransactionCanceledException,
   TransactWriteItemsCommand,
@@ -15,9 +14,10 @@ import type { EventDraft, RecordedEvent } from "../domain/events.ts";
 import type { Failure, RejectReason } from "../domain/reasons.ts";
 import type { Settlement } from "../domain/share.ts";
 import type { CommandRecord, Pointer } from "./items.ts";
-import { businessSchema, commandSchema, dueShardOf, keys, pointerSchema } from "./items.ts";
+import { businessSchema, commandSchema, dueShardOf, keys, pointerSchema, storedWaba } from "./items.ts";
 import type { LimitStore } from "./limit-store.ts";
 import { createLimitStore } from "./limit-store.ts";
+import { createItemReader } from "./read-items.ts";
 import { type Concluded, type Identified, identify, recordEvent, withoutAnswered } from "./transition.ts";
 
 /**
@@ -92,13 +92,10 @@ export function createStateStore(deps: {
 }): StateStore {
   const { client, tableName: TableName, newId } = deps;
 
-  async function load(pk: string): Promise<Record<string, unknown> | undefined> {
-    const { Item } = await client.send(new GetItemCommand({ TableName, Key: marshall({ pk }), ConsistentRead: true }));
-    return Item === undefined ? undefined : unmarshall(Item);
-  }
+  const load = createItemReader(client, TableName);
 
   return {
-    ...createLimitStore(deps),
+    ...createLimitStore({ ...deps, load }),
 
     async loadBusiness(businessId) {
       const item = await load(keys.business(businessId));
@@ -159,7 +156,7 @@ export function createStateStore(deps: {
               ...(record === undefined ? {} : { "#record": record.allocationId }),
             },
             ExpressionAttributeValues: toItem({
-              ":waba": settlement.waba,
+              ":waba": storedWaba(wabaId, settlement.waba),
               ":transition": id,
               ":now": now,
               ":events": events,
@@ -436,7 +433,9 @@ function businessItem(business: Business, { id, events }: Identified): Record<st
   const pk = keys.business(business.businessId);
   const due = dueAt(business);
   const index = due === undefined ? {} : { dueShard: dueShardOf(pk), dueAt: due };
-  return toItem({ pk, ...business, ...index, transitionId: id, events });
+  const wabas = Object.entries(business.wabas).map(([wabaId, waba]) => [wabaId, storedWaba(wabaId, waba)]);
+  const waiting = Object.keys(business.waiting).length === 0 ? undefined : business.waiting;
+  return toItem({ pk, ...business, wabas: Object.fromEntries(wabas), waiting, ...index, transitionId: id, events });
 }
 
 function commandRow(

@@ -6,10 +6,11 @@ import { loadSuite } from "./load.ts";
 import { runBench } from "./run-bench.ts";
 import { commandSuite } from "./command.ts";
 import { startSuite } from "./start.ts";
+import { webhookSuite } from "./webhook.ts";
 
 process.exitCode = await runBench(
   process.argv.slice(2),
-  [startSuite, commandSuite, limitSuite, growthSuite, costSuite, loadSuite],
+  [startSuite, commandSuite, limitSuite, growthSuite, webhookSuite, costSuite, loadSuite],
   {
     root: join(import.meta.dirname, "../.."),
     out: (text) => process.stdout.write(text),

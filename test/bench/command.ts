@@ -6,6 +6,7 @@ import { startQuietPartner } from "./quiet-partner.ts";
 import { ratios, row, summarize } from "./rows.ts";
 import type { Bench, Suite } from "./run-bench.ts";
 import { deploy } from "./stage.ts";
+import { startTokenProxy } from "./token-proxy.ts";
 import { warmUp } from "./warm-function.ts";
 
 const repeats = 3;
@@ -36,6 +37,8 @@ const limits: Record<string, Limit> = {
   },
   "third-waba-with-claim": { calls: 4, bucket: 2 },
   "new-customer-with-grant": { calls: 6, bucket: 4 },
+  "new-customer-two-calls": { calls: 6, bucket: 4 },
+  "second-waba-two-calls": { calls: 5, bucket: 3 },
   verify: {},
   repeated: {},
   revoke: {},
@@ -56,10 +59,16 @@ async function measureCommands(bench: Bench): Promise<void> {
 /** Warm functions, each in a process of its own, serve shares of new customers in turns. */
 async function timeCommands({ add, progress }: Bench): Promise<void> {
   const partner = await startQuietPartner();
+  const proxy = await startTokenProxy(partner.meta.url);
   const { functions, baselines } = await deploy({ endpoint: partner.stack.endpoint, graphUrl: partner.meta.url });
   const own = functions.find(({ name }) => name === "share");
   if (own === undefined) throw new Error("The stack has no function share");
-  const all = [own, baselines["middy-powertools"]];
+  const sdk = baselines["business-sdk"];
+  const all = [
+    own,
+    baselines["middy-powertools"],
+    { ...sdk, environment: { ...sdk.environment, GRAPH_API_BASE_URL: proxy.url } },
+  ];
   const warm = await Promise.all(all.map(warmUp));
   const times = all.map((): number[] => []);
   try {
@@ -75,12 +84,14 @@ async function timeCommands({ add, progress }: Bench): Promise<void> {
     }
   } finally {
     for (const one of warm) one.close();
+    await proxy.close();
     await partner.close();
   }
   progress(`command: ${cpuRounds * sharesOfRound} shares timed`);
-  const [shares = [], usual = []] = times;
+  const [shares = [], usual = [], bySdk = []] = times;
   const { median, spread } = summarize(shares);
   const ratio = summarize(ratios(shares, usual));
+  const sdkRatio = summarize(ratios(shares, bySdk));
   add(
     row("command.cpu.share", median, "ms", { spread, baseline: summarize(usual).median }),
     row("command.cpu.share.ratio", ratio.median, "×", {
@@ -91,6 +102,8 @@ async function timeCommands({ add, progress }: Bench): Promise<void> {
         "the baseline, which would share twice after a lost answer, makes five. Reading limits, command and pointer by one " +
         "BatchGetItem would save three; 0.6 of the baseline would be fewer calls than it has",
     }),
+    row("command.cpu.share.beside-business-sdk", median, "ms", { baseline: summarize(bySdk).median }),
+    row("command.cpu.share.beside-business-sdk.ratio", sdkRatio.median, "×", { spread: sdkRatio.spread }),
   );
 }
 
@@ -162,8 +175,9 @@ async function spendOnCommands(progress: (text: string) => void): Promise<Record
     (spent[name] ??= []).push(one);
   }
   // The first customer warms the processes up; their secrets are read by then.
-  const customers = customersOf(repeats + 1, 3);
-  const partner = await startPartner(customers);
+  const all = customersOf(2 * (repeats + 1), 3);
+  const [customers, byTwoCalls] = [all.slice(0, repeats + 1), all.slice(repeats + 1)];
+  const partner = await startPartner(all);
   try {
     for (const [index, { businessId, wabaIds }] of customers.entries()) {
       progress(`command: customer ${index} of ${repeats}`);
@@ -179,6 +193,15 @@ async function spendOnCommands(progress: (text: string) => void): Promise<Record
         verify: await partner.send("verify", { wabaId }, "Share Verified"),
         repeated: await partner.send("share", { wabaId, currency: "EUR" }, "Share Verified"),
         revoke: await partner.send("revoke", { businessId, reason: "operator" }, "Credit Line Revoked"),
+      };
+      if (index > 0) for (const [name, one] of Object.entries(costs)) note(name, one);
+    }
+    for (const [index, { wabaIds, secret: businessTokenSecret }] of byTwoCalls.entries()) {
+      const [wabaId, secondId] = wabaIds;
+      const about = { currency: "EUR", method: "share-then-attach", businessTokenSecret };
+      const costs = {
+        "new-customer-two-calls": await partner.send("share", { ...about, wabaId }, "Share Verified"),
+        "second-waba-two-calls": await partner.send("share", { ...about, wabaId: secondId }, "Share Verified"),
       };
       if (index > 0) for (const [name, one] of Object.entries(costs)) note(name, one);
     }

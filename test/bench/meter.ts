@@ -22,6 +22,7 @@ export type Usage = {
 
 const item = z.record(z.string(), z.custom<AttributeValue>());
 const write = z.object({ TableName: z.string(), Item: item.optional(), Key: item.optional() });
+const batch = z.object({ RequestItems: z.record(z.string(), z.object({ Keys: z.array(item) })) });
 const transaction = z.object({
   TransactItems: z.array(z.object({ Put: write, Update: write, ConditionCheck: write }).partial()),
 });
@@ -53,6 +54,12 @@ export function createMeter() {
     if (operation === "GetItem") {
       const { TableName, Key = {} } = write.parse(input);
       usage.readUnits += readUnits(await imageOf(TableName, Key));
+      return proceed();
+    }
+    if (operation === "BatchGetItem") {
+      for (const [TableName, { Keys }] of Object.entries(batch.parse(input).RequestItems)) {
+        for (const Key of Keys) usage.readUnits += readUnits(await imageOf(TableName, Key));
+      }
       return proceed();
     }
     const isTransaction = operation === "TransactWriteItems";

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { SendMessageCommand, SQSClient } from "@aws-sdk/client-sqs";
 import { localStage, type StageConfigInput } from "../../infra/config.ts";
-import { startLocalStack } from "../../infra/local/local-stack.ts";
+import type { LocalEvent } from "../../infra/local/aws/event-bridge.ts";
+import { type LocalStackOptions, startLocalStack } from "../../infra/local/local-stack.ts";
 import type { LedgerCall } from "../../infra/local/meta/meta-model.ts";
 import { localClient } from "../../infra/local/observe.ts";
 import { createMeter, type Usage } from "./meter.ts";
@@ -17,28 +18,29 @@ export type Spent = Usage & { calls: LedgerCall[] };
 
 type Type = "share" | "verify" | "revoke";
 
-/** The whole local stack with a meter on it, and a partner who sends one command after the other. */
-export async function startPartner(
-  customers: Customer[],
-  config: Partial<StageConfigInput> = {},
-  onLog: (line: string) => void = () => {},
+/** The whole local stack, what Meta knows of the customers, and a producer. */
+export async function startStage(
+  customers: readonly Customer[],
+  options: Pick<LocalStackOptions, "onCall" | "onLog"> & { config?: Partial<StageConfigInput> } = {},
 ) {
+  const { config = {}, ...listeners } = options;
   const directory = mkdtempSync(join(tmpdir(), "bench-"));
-  const files = { stageConfigFile: {}, worldFile: {}, secretsFile: {} };
   const { partnerBusinessId, creditLineId } = localStage;
-  files.stageConfigFile = config;
-  files.secretsFile = Object.fromEntries(customers.map(({ secret }) => [secret, tokenOf(secret)]));
-  files.worldFile = {
-    partnerBusinessId,
-    lines: [{ id: creditLineId, ownerBusinessId: partnerBusinessId }],
-    tokens: [
-      { value: "EAABenchSystemTokenOfTheStandIn", kind: "system" },
-      ...customers.map(({ secret, wabaIds }) => ({ value: tokenOf(secret), kind: "business", wabaIds })),
-    ],
-    businesses: customers.map(({ businessId: id }) => ({ id, name: `Customer ${id}` })),
-    wabas: customers.flatMap(({ businessId, wabaIds }) =>
-      wabaIds.map((id) => ({ id, ownerBusinessId: businessId, currency: "EUR" })),
-    ),
+  const files = {
+    stageConfigFile: config,
+    secretsFile: Object.fromEntries(customers.map(({ secret }) => [secret, tokenOf(secret)])),
+    worldFile: {
+      partnerBusinessId,
+      lines: [{ id: creditLineId, ownerBusinessId: partnerBusinessId }],
+      tokens: [
+        { value: "EAABenchSystemTokenOfTheStandIn", kind: "system" },
+        ...customers.map(({ secret, wabaIds }) => ({ value: tokenOf(secret), kind: "business", wabaIds })),
+      ],
+      businesses: customers.map(({ businessId: id }) => ({ id, name: `Customer ${id}` })),
+      wabas: customers.flatMap(({ businessId, wabaIds }) =>
+        wabaIds.map((id) => ({ id, ownerBusinessId: businessId, currency: "EUR" })),
+      ),
+    },
   };
   const paths = Object.fromEntries(
     Object.entries(files).map(([name, content]) => {
@@ -47,43 +49,84 @@ export async function startPartner(
       return [name, file];
     }),
   );
-  const meter = createMeter();
-  const stack = await startLocalStack({ port: 0, ...paths, onCall: meter.onCall, onLog });
-  meter.connect(stack.aws.endpoint);
+  const stack = await startLocalStack({ port: 0, ...paths, ...listeners });
+  const { meta } = stack;
+  if (meta === undefined) throw new Error("The stack has no stand-in for Meta");
   const sqs = new SQSClient(localClient(stack.aws.endpoint));
   let sent = 0;
 
   return {
     stack,
-    /** Sends a command and waits for its event, and until nothing moves any more. */
-    async send(type: Type, about: Record<string, unknown>, detailType: string): Promise<Spent> {
+    meta: meta.model,
+    /** Sends a command. */
+    async tell(type: Type, about: Record<string, unknown>): Promise<void> {
       sent += 1;
       // As long as a UUID: every byte of it counts.
       const commandId = `00000000-0000-4000-8000-${String(sent).padStart(12, "0")}`;
       const requestedAt = new Date().toISOString();
       const body = { version: "1", type, commandId, requestedAt, requestedBy: "onboarding-service", ...about };
-      const calls = stack.meta?.model.calls ?? [];
-      const before = calls.length;
-      const heard = stack.aws.events().length;
-      meter.take();
       const MessageBody = JSON.stringify(body);
       await sqs.send(new SendMessageCommand({ QueueUrl: stack.about.queues[type], MessageBody }));
-      const deadline = Date.now() + 60_000;
+    },
+    /** Drives the stand-in by one of its controls: `_world`, `_faults` or `_variants`. */
+    async control(name: string, body: unknown): Promise<void> {
+      const answer = await fetch(`${meta.url}/${name}`, { method: "POST", body: JSON.stringify(body) });
+      if (!answer.ok) throw new Error(`${name}: ${await answer.text()}`);
+    },
+    /**
+     * Waits until enough such events came after the first `heard` of the bus, and answers the last of them.
+     * @throws Error after a minute without any event.
+     */
+    async hear(
+      detailType: string,
+      { heard = 0, count = 1, alsoUntil }: { heard?: number; count?: number; alsoUntil?: () => boolean } = {},
+    ): Promise<LocalEvent> {
+      let news = heard;
+      let deadline = Date.now() + 60_000;
       for (;;) {
-        const events = stack.aws.events().slice(heard);
-        if (events.some((event) => event.detailType === detailType) && meter.idleMs() > 400) break;
+        const events = stack.aws.events(heard);
+        const wanted = events.filter((event) => event.detailType === detailType)[count - 1];
+        if (wanted !== undefined && alsoUntil?.() !== false) return wanted;
+        if (events.length + heard > news) deadline = Date.now() + 60_000;
+        news = events.length + heard;
         if (Date.now() > deadline) {
           throw new Error(`No ${detailType} in a minute; heard ${events.map((event) => event.detailType).join(", ")}`);
         }
-        await sleep(50);
+        await sleep(20);
       }
-      return { ...meter.take(), calls: calls.slice(before) };
     },
     async close(): Promise<void> {
       sqs.destroy();
-      meter.close();
       await stack.close();
       rmSync(directory, { recursive: true });
+    },
+  };
+}
+
+/** A stage with a meter on it, and a partner who sends one command after the other. */
+export async function startPartner(
+  customers: readonly Customer[],
+  config: Partial<StageConfigInput> = {},
+  onLog: (line: string) => void = () => {},
+) {
+  const meter = createMeter();
+  const stage = await startStage(customers, { config, onLog, onCall: meter.onCall });
+  const { stack, meta } = stage;
+  meter.connect(stack.aws.endpoint);
+
+  return {
+    /** Sends a command and waits for its event, and until nothing moves any more. */
+    async send(type: Type, about: Record<string, unknown>, detailType: string): Promise<Spent> {
+      const before = meta.calls.length;
+      const heard = stack.aws.events().length;
+      meter.take();
+      await stage.tell(type, about);
+      await stage.hear(detailType, { heard, alsoUntil: () => meter.idleMs() > 400 });
+      return { ...meter.take(), calls: meta.calls.slice(before) };
+    },
+    async close(): Promise<void> {
+      meter.close();
+      await stage.close();
     },
   };
 }

@@ -50,14 +50,16 @@ function verdict(value: number, target: Target, ifMissed: string): Pick<Row, "ta
 
 /** Median and quartiles. Throws on an empty list. */
 export function summarize(values: readonly number[]): { median: number; spread: [number, number] } {
+  return { median: quantile(values, 0.5), spread: [quantile(values, 0.25), quantile(values, 0.75)] };
+}
+
+/** @param fraction 0.99 is the 99th percentile. Throws on an empty list. */
+export function quantile(values: readonly number[], fraction: number): number {
   const sorted = values.toSorted((one, other) => one - other);
   if (sorted.length === 0) throw new Error("Nothing was measured");
-  function quantile(fraction: number): number {
-    const place = (sorted.length - 1) * fraction;
-    const [low = Number.NaN, high = low] = sorted.slice(Math.floor(place), Math.floor(place) + 2);
-    return low + (high - low) * (place - Math.floor(place));
-  }
-  return { median: quantile(0.5), spread: [quantile(0.25), quantile(0.75)] };
+  const place = (sorted.length - 1) * fraction;
+  const [low = Number.NaN, high = low] = sorted.slice(Math.floor(place), Math.floor(place) + 2);
+  return low + (high - low) * (place - Math.floor(place));
 }
 
 /** Ratios of what was measured in the same round: what slows a whole round down falls out of them. */

@@ -45,6 +45,8 @@ const rows: Row[] = [
 
   { roles: ["Share", "Verify"], actions: ["dynamodb:GetItem", "dynamodb:PutItem"], on: state, step: steps.shared },
   { roles: ["Revoke"], actions: ["dynamodb:GetItem", "dynamodb:PutItem"], on: state, step: steps.revoked },
+  { roles: ["Share", "Verify"], actions: ["dynamodb:BatchGetItem"], on: state, step: steps.shared },
+  { roles: ["Revoke"], actions: ["dynamodb:BatchGetItem"], on: state, step: steps.revoked },
   { roles: ["Share"], actions: ["dynamodb:UpdateItem"], on: state, step: steps.shared },
   { roles: ["Verify", "Revoke"], actions: ["dynamodb:UpdateItem"], on: state, step: steps.tokenDead },
   { roles: ["Share"], actions: ["dynamodb:ConditionCheckItem"], on: state, step: steps.unchanged },

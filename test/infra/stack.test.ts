@@ -224,7 +224,7 @@ describe("permissions", () => {
   function log(name: string): string[] {
     return [`logs:CreateLogStream <${name}LogGroup.Arn>`, `logs:PutLogEvents <${name}LogGroup.Arn>`];
   }
-  const state = ["GetItem", "PutItem", "UpdateItem"].map((action) => `dynamodb:${action} <State.Arn>`);
+  const state = ["GetItem", "BatchGetItem", "PutItem", "UpdateItem"].map((action) => `dynamodb:${action} <State.Arn>`);
   function ownQueue(name: string): string[] {
     return [
       `sqs:DeleteMessage <${name}Queue.Arn>`,
@@ -271,7 +271,6 @@ describe("permissions", () => {
       [
         ...log("Reconcile"),
         ...state,
-        "dynamodb:BatchGetItem <State.Arn>",
         "dynamodb:Scan <State.Arn>",
         "dynamodb:Query <State.Arn>/index/DueIndex",
         "dynamodb:BatchGetItem <Audit.Arn>",

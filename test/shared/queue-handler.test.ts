@@ -104,7 +104,7 @@ async function rowOf(pk: string): Promise<Record<string, unknown> | undefined> {
 
 /** What was recorded of a body that is no command. */
 function rejectionOf(body: string): Promise<Record<string, unknown> | undefined> {
-  return rowOf(`COMMAND#sha256:${createHash("sha256").update(body).digest("hex")}`);
+  return rowOf(`COMMAND#sha256:${createHash("sha256").update(body).digest("base64url")}`);
 }
 
 describe("a body that is no command", () => {

@@ -87,18 +87,16 @@ afterAll(async () => {
 
 /** The next release: it writes a field of its own beside those of this one. */
 function addField(bundle: string): void {
-  const chunks = readdirSync(path.join(bundle, "chunks")).map((name) => path.join(bundle, "chunks", name));
-  const marked = chunks.filter((file) => {
-    const code = readFileSync(file, "utf8");
-    const newer = code.replace("toItem({pk,...business,", "toItem({pk,...newer(business),");
-    if (newer === code) return false;
-    writeFileSync(
-      file,
-      `${newer};function newer(business){const wabas=Object.entries(business.wabas).map(([id,waba])=>[id,{...waba,newerField:"of the WABA"}]);return{...business,newerField:"of the business",wabas:Object.fromEntries(wabas)}}`,
-    );
-    return true;
-  });
-  expect(marked, "the place where a business becomes an item").toHaveLength(1);
+  const places = {
+    "toItem({pk,...business,": 'toItem({pk,...business,newerField:"of the business",',
+    "storedWaba(wabaId,waba)]": '{...storedWaba(wabaId,waba),newerField:"of the WABA"}]',
+  };
+  for (const [known, newer] of Object.entries(places)) {
+    const files = readdirSync(path.join(bundle, "chunks")).map((name) => path.join(bundle, "chunks", name));
+    const holding = files.filter((file) => readFileSync(file, "utf8").split(known).length === 2);
+    expect(holding, known).toHaveLength(1);
+    for (const file of holding) writeFileSync(file, readFileSync(file, "utf8").replace(known, newer));
+  }
 }
 
 /** As Lambda: the next invocations run the new code; here, those under way die with their processes. */

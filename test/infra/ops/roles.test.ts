@@ -82,6 +82,7 @@ const inConsole = "In AWS's console: no command needs it.";
 /** What each permission is for. `Look` is on both roles, `Act` on the one that acts. */
 const uses: Use[] = [
   ...usesOf("Look", ["dynamodb:GetItem"], state, looking.explain),
+  ...usesOf("Look", ["dynamodb:BatchGetItem"], state, looking.status),
   ...usesOf("Look", ["dynamodb:Scan"], state, looking.list),
   ...usesOf("Look", ["dynamodb:DescribeTable"], [...state, "<Audit.Arn>"], looking.preflight),
   ...usesOf("Look", ["dynamodb:Query"], ["<State.Arn>/index/DueIndex"], looking.status),
