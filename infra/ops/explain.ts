@@ -1,16 +1,16 @@
 import type { Command } from "commander";
 import * as z from "zod";
 import type { Business, Waba } from "../../shared/domain/business.ts";
+import type { RecordedEvent } from "../../shared/domain/events.ts";
 import { keys } from "../../shared/store/items.ts";
 import { type Context, examples, onStage } from "./command.ts";
+import { chunks } from "./dlq/dead-letter-queue.ts";
+import { type JudgedLetter, judgedLetterSchema } from "./dlq/judge-letters.ts";
 import { type ExitCode, exitCodes } from "./errors.ts";
+import { eventShape, shownEvent } from "./event.ts";
 import { compareWithMeta, comparisonShape, renderComparison } from "./live.ts";
 import { ago, instant, span, table } from "./output.ts";
 import { explain, nextSteps, tasks } from "./outlook.ts";
-import type { RecordedEvent } from "../../shared/domain/events.ts";
-import { chunks } from "./dlq/dead-letter-queue.ts";
-import { type JudgedLetter, judgedLetterSchema } from "./dlq/judge-letters.ts";
-import { eventShape, shownEvent } from "./event.ts";
 import { findSubject, type Subject } from "./subject.ts";
 import { readAudit } from "./table.ts";
 

@@ -279,7 +279,8 @@ describe("a throttle", () => {
     const command = shareCommand("120000000000001", { requestedAt: new Date(sentAt).toISOString() });
     const until = Date.now() + 1000;
     const { handler } = handlerOf(() => Promise.reject(new ThrottledError(until)));
-    expect(await failuresOf(handler, sqsRecord(command, { sentAt, receiveCount: 4 }))).toEqual([]);
+    const record = sqsRecord(command, { sentAt, receiveCount: 4 });
+    expect(await failuresOf(handler, record)).toEqual([]);
     expect(await deps.store.loadBlockedUntil()).toBe(until);
 
     expect(await stack.messages(urls.own, command.commandId)).toEqual([]);
@@ -287,7 +288,10 @@ describe("a throttle", () => {
     expect(others).toEqual([]);
     expect(Date.now()).toBeGreaterThanOrEqual(until);
     expect(copy?.Body).toBe(JSON.stringify(command));
-    expect(copy?.MessageAttributes).toEqual({ firstSentAt: { DataType: "Number", StringValue: String(sentAt) } });
+    expect(copy?.MessageAttributes).toEqual({
+      firstSentAt: { DataType: "Number", StringValue: String(sentAt) },
+      firstMessageId: { DataType: "String", StringValue: record.messageId },
+    });
     expect(await rowOf(`COMMAND#${command.commandId}`)).toBeUndefined();
   });
 

@@ -27,8 +27,7 @@ export const deadLettersShape = z.object({
 /** What `dlq show --json` prints. */
 export const shownShape = z.array(
   judgedLetterSchema.extend({
-    /** What looked like a token is taken out. */
-    body: z.string(),
+    body: z.string().describe("what looked like a token is taken out"),
     attributes: z.record(z.string(), z.string()),
     record: z
       .object({

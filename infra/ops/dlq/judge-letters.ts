@@ -25,21 +25,19 @@ export const judgedLetterSchema = z.object({
   queue: z.enum(commandTypes),
   messageId: z.string(),
   firstMessageId: z.string().optional().describe("the id that its sender was given, when that was another"),
-  /** We sent it here (`rejected`), or SQS did after the last receive in vain (`exhausted`). */
-  kind: z.enum(["rejected", "exhausted"]),
+  kind: z
+    .enum(["rejected", "exhausted"])
+    .describe("`rejected`: we sent it here; `exhausted`: SQS did, after the last receive in vain"),
   sentAt: z.iso.datetime(),
   type: z.string().describe("share, verify, revoke, continue, or unreadable"),
   commandId: z.string().optional(),
   wabaId: z.string().optional(),
   businessId: z.string().optional(),
   class: z.enum(classNames),
-  /** The reason a replay would end with, or the one that stands against it. */
-  reason: z.string().optional(),
-  /** Why it is here: what we rejected it for, or what its command failed for last. */
-  diedOf: z.string().optional(),
-  why: z.string(),
-  /** The replay that brought it back, when there was one. */
-  replayId: z.string().optional(),
+  reason: z.string().optional().describe("what a replay would end with, or what stands against it"),
+  diedOf: z.string().optional().describe("what we rejected it for, or what its command failed for last"),
+  why: z.string().describe("of its class, in words"),
+  replayId: z.string().optional().describe("the replay that brought it back, when there was one"),
 });
 
 export type JudgedLetter = z.output<typeof judgedLetterSchema>;

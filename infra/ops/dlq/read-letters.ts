@@ -22,9 +22,9 @@ export async function onQueues<T>(
   holdSeconds: number,
   work: (held: readonly HeldDeadLetters[], signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  const interrupted = new AbortController();
+  const ending = new AbortController();
   function interrupt(): void {
-    interrupted.abort();
+    ending.abort();
   }
   const held = types.map((type) => {
     const { deadLetterUrl } = queues[type];
@@ -33,7 +33,7 @@ export async function onQueues<T>(
   // Once: what is begun is ended and written down. A second one ends the process, which loses nothing either.
   process.once("SIGINT", interrupt);
   try {
-    return await work(held, interrupted.signal);
+    return await work(held, ending.signal);
   } finally {
     process.removeListener("SIGINT", interrupt);
     for (const queue of held) await queue.held.release();
@@ -64,8 +64,8 @@ export async function judgeAll(
       if (isSelected(judged, selection)) onFound(letter, judged);
     }
     const all = await judgeQueues(held, deps, onRead, signal);
-    if (!signal.aborted) return all;
-    throw new OpsError("interrupted", "Interrupted: nothing was sent or deleted.", "Call it again.", exitCodes.problem);
+    if (signal.aborted) throw interrupted();
+    return all;
   });
   reading.done();
   return letters.filter((letter) => isSelected(letter, selection));
@@ -78,7 +78,7 @@ export async function findLetter(messageId: string, { stage, out }: Context): Pr
     return await onQueues(stage, [...commandTypes], holdSecondsDefault, async (queues, signal) => {
       for (const { type, held } of queues) {
         for (let letters = await held.next(readMax); letters.length > 0; letters = await held.next(readMax)) {
-          if (signal.aborted) return undefined;
+          if (signal.aborted) throw interrupted();
           const found = letters.find((letter) => letter.messageId === messageId || firstIdOf(letter) === messageId);
           if (found !== undefined) return judgeLetter(type, found, await judgeDepsOf(stage));
         }
@@ -91,6 +91,10 @@ export async function findLetter(messageId: string, { stage, out }: Context): Pr
 }
 
 const readMax = 40;
+
+function interrupted(): OpsError {
+  return new OpsError("interrupted", "Interrupted: nothing was sent or deleted.", "Call it again.", exitCodes.problem);
+}
 
 async function judgeDepsOf(stage: Stage): Promise<JudgeDeps> {
   return {

@@ -258,7 +258,14 @@ const ownerUnknown: Drill = {
     const deleted = ledger?.changes.some(
       ({ kind, allocationId }) => kind === "allocation_deleted" && allocationId === "130000000000021",
     );
-    return [...(deleted === true ? [] : ["the line is still shared"]), ...unannounced(room, "Credit Line Revoked", 21)];
+    const isAnswered = room
+      .events()
+      .some(({ detailType, commandId }) => detailType === "Credit Line Revoked" && commandId === "revoke-21");
+    return [
+      ...(deleted === true ? [] : ["the line is still shared"]),
+      ...(isAnswered ? [] : ["the revoke that waited has no answer"]),
+      ...unannounced(room, "Credit Line Revoked", 21),
+    ];
   },
 };
 

@@ -34,7 +34,9 @@ const quick = { say: () => {}, patienceMs: 8000 };
 
 describe("npm start", () => {
   test("ends with 0 when every command of the sample morning has its outcome, and prints one JSON object a command", async () => {
-    const { stdout } = await promisify(execFile)("node", ["infra/local/start.ts", "--json"], { timeout: 150_000 });
+    const { stdout, stderr } = await promisify(execFile)("node", ["infra/local/start.ts", "--json"], {
+      timeout: 150_000,
+    });
     const rows = stdout
       .trim()
       .split("\n")
@@ -47,6 +49,11 @@ describe("npm start", () => {
       status: "verified",
     });
     expect(rows.every((row) => typeof row.graphCalls === "number")).toBe(true);
+    // Progress says only what changed, and nothing of a step without commands.
+    const lines = stderr.trim().split("\n");
+    expect(lines.filter((line, index) => line === lines[index - 1])).toEqual([]);
+    expect(lines).not.toContain("    0 of 0 commands ended");
+    expect(lines.filter((line) => line.endsWith("commands ended")).length).toBeGreaterThan(3);
   }, 160_000);
 
   test.each([

@@ -67,6 +67,9 @@ function withStatus(status: Waba["status"], extra: object = {}): Business {
 function all(): true {
   return true;
 }
+function noneListed(): boolean {
+  return false;
+}
 const bothListed = { allocationListed: all, wabaListed: all };
 
 describe("an item is calm", () => {
@@ -154,7 +157,7 @@ describe("a WABA that E13 lists", () => {
   test("says nothing where the list shows no funding, while a switch is pending, or where the record itself is gone", () => {
     expect(judgeWaba(unfunded, businessId, verified(), all, false, view)).toBeUndefined();
     expect(judge(elsewhere, withStatus("pending"))).toBeUndefined();
-    expect(judge(unfunded, verified(), (() => false) as never)).toBeUndefined();
+    expect(judge(unfunded, verified(), noneListed)).toBeUndefined();
     expect(judge(elsewhere, verified({ changedAt: now }))).toBeUndefined();
   });
 
@@ -181,18 +184,16 @@ describe("a WABA that E13 lists", () => {
     const sibling = { ...row, wabaId: siblingId };
     expect(judge(sibling, verified())).toBe("allocation_unknown");
     expect(judge({ ...elsewhere, wabaId: siblingId }, verified())).toBeUndefined();
-    const nothing = () => false;
-    expect(judge(sibling, verified(), nothing)).toBe("allocation_unknown");
+    expect(judge(sibling, verified(), noneListed)).toBe("allocation_unknown");
     // Of two that share a credential, the one that E8 names in place of the dead one is the finding (history 5010069).
     expect(judge(sibling, verified(), (id) => id === businessId)).toBeUndefined();
   });
 
   test("H27f: that comes back after a revocation, still paid for by the dead record, is live against our word", () => {
-    const nothing = () => false;
     const { wabas } = withStatus("revoked");
-    expect(judge(row, revokedBusiness(wabas), nothing)).toBe("revoked_but_live");
-    expect(judge({ ...row, wabaId: siblingId }, revokedBusiness(wabas), nothing)).toBe("revoked_but_live");
-    expect(judge(elsewhere, revokedBusiness(wabas), nothing)).toBeUndefined();
+    expect(judge(row, revokedBusiness(wabas), noneListed)).toBe("revoked_but_live");
+    expect(judge({ ...row, wabaId: siblingId }, revokedBusiness(wabas), noneListed)).toBe("revoked_but_live");
+    expect(judge(elsewhere, revokedBusiness(wabas), noneListed)).toBeUndefined();
     // A record that E8 names is the finding itself.
     expect(judge(row, revokedBusiness(wabas), (id) => id === businessId)).toBeUndefined();
   });
