@@ -116,13 +116,13 @@ function deploy(bundle: string): void {
 
 async function live(present: string, next: string): Promise<void> {
   for (const { wabaIds } of customers) await send("share", shareCommand(wabaIds[0]));
-  await until(() => told("Share Accepted") >= 4);
+  await until(() => told("Share Accepted") >= 4 && isAtWork());
   deploy(next);
   await until(() => told("Share Verified") >= 4);
 
   for (const { wabaIds } of customers) await send("share", shareCommand(wabaIds[1]));
   for (const { businessId } of customers.slice(0, 4)) await send("revoke", revokeCommand({ businessId }));
-  await until(() => told("Share Accepted") >= 16 && told("Credit Line Revoked") >= 1);
+  await until(() => told("Share Accepted") >= 16 && told("Credit Line Revoked") >= 1 && isAtWork());
   left = new Map([...(await businesses())].filter(([, { newerField }]) => newerField !== undefined));
   deploy(present);
 
@@ -150,6 +150,10 @@ async function sweep(signal: AbortSignal): Promise<void> {
 
 function told(detailType: string): number {
   return stack.aws.events().filter((event) => event.detailType === detailType).length;
+}
+
+function isAtWork(): boolean {
+  return stack.aws.running().length > 0;
 }
 
 async function until(holds: () => boolean | Promise<boolean>): Promise<void> {

@@ -240,7 +240,7 @@ beforeAll(async () => {
   const SecretId = stack.about.secrets.systemToken;
   await secrets.send(new PutSecretValueCommand({ SecretId, SecretString: sampleSystemToken }));
   secrets.destroy();
-}, 240_000);
+}, 400_000);
 afterAll(async () => {
   await stack?.close();
   rmSync(folder, { recursive: true });
