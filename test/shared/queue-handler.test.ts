@@ -274,7 +274,7 @@ describe("a command id that comes again", () => {
 });
 
 describe("a throttle", () => {
-  test("H25: is remembered, and the message waits as a copy that knows when it was first sent", async () => {
+  test("H25: is remembered, and the message waits as a copy that knows when, and under which id, it was first sent", async () => {
     const sentAt = Date.now() - hourMs;
     const command = shareCommand("120000000000001", { requestedAt: new Date(sentAt).toISOString() });
     const until = Date.now() + 1000;
