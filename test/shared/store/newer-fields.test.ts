@@ -87,8 +87,8 @@ function withNewerFields(value: unknown, path = ""): unknown {
   return { ...Object.fromEntries(own), ...(isMap ? {} : { newerField: { of: `item${path}` } }) };
 }
 
-async function write(pk: string, item: object): Promise<void> {
-  const newer = withNewerFields(item) as Record<string, unknown>;
+async function write(pk: string, content: object): Promise<void> {
+  const newer = withNewerFields(content) as Record<string, unknown>;
   await client.send(new PutItemCommand({ TableName, Item: marshall({ pk, ...newer }) }));
 }
 async function read(pk: string): Promise<Record<string, unknown>> {
