@@ -61,7 +61,7 @@ export function onCallRoles(scope: Construct, props: OnCallProps): void {
   function lookAt(actions: string[], resources: string[]): void {
     look.addStatements(new PolicyStatement({ actions, resources }));
   }
-  lookAt(["dynamodb:GetItem", "dynamodb:Scan", "dynamodb:DescribeTable"], [state.tableArn]);
+  lookAt(["dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Scan", "dynamodb:DescribeTable"], [state.tableArn]);
   lookAt(["dynamodb:Query"], [`${state.tableArn}/index/${dueIndexName}`]);
   lookAt(["dynamodb:Query", "dynamodb:Scan", "dynamodb:DescribeTable"], [audit.tableArn]);
   if (state.tableStreamArn !== undefined) {
