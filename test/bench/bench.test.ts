@@ -57,6 +57,7 @@ describe("the run", () => {
       { name: "light.calls", value: 3, unit: "calls", target: "≤ 3", held: true },
       { name: "light.size", value: 12.35, unit: "KB", baseline: 20 },
       { name: "heavy.calls", value: 1, unit: "calls" },
+      { name: "bench.minutes", value: expect.any(Number), unit: "min", target: "≤ 15", held: true },
     ]);
   });
 
@@ -85,7 +86,7 @@ describe("the run", () => {
     const other = suiteOf("heavy", async ({ add }) => add(row("heavy.calls", 77, "calls")));
     await run(["--only", "heavy"], [light, other]);
     const report = readFileSync(join(root, "BENCHMARKS.md"), "utf8");
-    expect(report.match(/^# .*|^## .*|\| (?:light|heavy)\.calls +\| \d+/gm)).toEqual([
+    expect(report.match(/^# .*|^## .*|\| (?:light|heavy)\.calls +\| \d+/gm)?.slice(0, -1)).toEqual([
       "# Benchmarks",
       "## light",
       "| light.calls | 3",
@@ -100,7 +101,20 @@ describe("the run", () => {
     expect(rowsPrinted()).toMatchObject([
       { name: "broken.failed", held: false, reason: "no such stack" },
       { name: "heavy.calls" },
+      { name: "bench.minutes" },
     ]);
+  });
+
+  test("says at the end of a complete run, and only there, what it took and in which size suites ran", async () => {
+    const sizes: boolean[] = [];
+    const sized = suiteOf("sized", async ({ isComplete }) => void sizes.push(isComplete));
+    await run([], [sized]);
+    const report = readFileSync(join(root, "BENCHMARKS.md"), "utf8");
+    expect(report).toMatch(/## bench\n[^]*`npm run bench`[^]*\| bench\.minutes +\| /);
+    out = "";
+    await run(["--json", "--only", "sized"], [sized]);
+    expect([sizes, rowsPrinted()]).toEqual([[true, false], []]);
+    expect(readFileSync(join(root, "BENCHMARKS.md"), "utf8")).toContain("bench.minutes");
   });
 
   test("ends well with a missed target that has its reason, and with an error when nobody has given one", async () => {
@@ -114,7 +128,9 @@ describe("the run", () => {
     expect(await run(["--json"], [unknown])).toBe(1);
     expect(rowsPrinted()).toMatchObject([
       { name: "known.calls", held: false, reason: "one read too many" },
+      { name: "bench.minutes" },
       { name: "unknown.share", held: false, reason: unexplained },
+      { name: "bench.minutes" },
     ]);
   });
 

@@ -13,7 +13,14 @@ const repeats = 3;
 const cpuRounds = 15;
 const sharesOfRound = 8;
 
-type Limit = { calls?: number; bucket?: number; units?: number; whyCalls?: string; whyUnits?: string };
+type Limit = {
+  calls?: number;
+  bucket?: number;
+  units?: number;
+  whyCalls?: string;
+  whyBucket?: string;
+  whyUnits?: string;
+};
 
 /** What is counted, and where it should end. */
 const limits: Record<string, Limit> = {
@@ -22,9 +29,8 @@ const limits: Record<string, Limit> = {
     bucket: 3,
     units: 12,
     whyUnits:
-      "a transaction counts twice, the item is above 1 KB while it holds the share's event, and each due time moves an entry " +
-      "of the index. Storing the command once (it stands on the WABA and on its due time) and keeping the due time of the " +
-      "intent for the verification would make it 12",
+      "a verification keeps the intent's due time, and the index its entry, unless the POST took longer than the one is behind " +
+      "the other: on the local stage a tenth of a second, on others 8. Or ids and names are longer, and the item is above 1 KB",
   },
   "second-waba": {
     calls: 4,
@@ -32,13 +38,30 @@ const limits: Record<string, Limit> = {
     units: 12,
     whyCalls:
       "the reading that finds the owner is older than the state of the business, so a decision may not rest on it (I10). A " +
-      "command that names its businessId makes it 4: then the state is loaded first",
-    whyUnits: "as for a new customer; and DynamoDB bills the whole item, which holds all WABAs of the business",
+      "command that names its businessId makes it 4: then the state is loaded first. A signed PARTNER_ADDED names the owner, " +
+      "too: kept as a hint, it would do the same",
+    whyUnits:
+      "DynamoDB bills the whole item, which holds all WABAs of the business: with two it is above 1 KB, and its transaction " +
+      "counts twice. An item for each WABA would make it 12, but a revocation could not take all WABAs in one write (R2, R6)",
   },
   "third-waba-with-claim": { calls: 4, bucket: 2 },
   "new-customer-with-grant": { calls: 6, bucket: 4 },
-  "new-customer-two-calls": { calls: 6, bucket: 4 },
-  "second-waba-two-calls": { calls: 5, bucket: 3 },
+  "new-customer-two-calls": {
+    calls: 6,
+    bucket: 4,
+    whyCalls:
+      "with the customer's token at hand, funding that one token does not show is asked for with the other, too: Graph may " +
+      "leave out what a token must not see, and an empty answer leads to a POST. A token known to see the field would make it 6",
+  },
+  "second-waba-two-calls": {
+    calls: 5,
+    bucket: 3,
+    whyCalls:
+      "as for one call the WABA is read twice unless the command names its businessId, and each time with both tokens (4 " +
+      "calls in place of 1); and E8 with E6 prove the record alive by which E5 attaches",
+    whyBucket:
+      "E8 and E6 prove the record alive by which E5 attaches; a scan that had read it within the settle window could stand in for E6",
+  },
   verify: {},
   repeated: {},
   revoke: {},
@@ -98,9 +121,10 @@ async function timeCommands({ add, progress }: Bench): Promise<void> {
       spread: ratio.spread,
       target: { atMost: 0.6 },
       ifMissed:
-        "each call to AWS costs about 1 ms of CPU (serializing, signing, HTTP), and a share that keeps its promise makes nine where " +
-        "the baseline, which would share twice after a lost answer, makes five. Reading limits, command and pointer by one " +
-        "BatchGetItem would save three; 0.6 of the baseline would be fewer calls than it has",
+        "a request to AWS by its SDK costs 0.7 ms, spread over all it does (the largest part, 14 %, is writing to sockets). A share that " +
+        "keeps its promise makes seven (limits, command and owner in one; owner; state; command again; intent; outcome; wake) " +
+        "where the baseline, which shares twice after a lost answer, makes five. 0.6 would be three: only a slimmer client than the " +
+        "SDK's, which would have to be our own code, changes that",
     }),
     row("command.cpu.share.beside-business-sdk", median, "ms", { baseline: summarize(bySdk).median }),
     row("command.cpu.share.beside-business-sdk.ratio", sdkRatio.median, "×", { spread: sdkRatio.spread }),
@@ -110,7 +134,7 @@ async function timeCommands({ add, progress }: Bench): Promise<void> {
 async function countCommands({ add, progress }: Bench): Promise<void> {
   const spent = await spendOnCommands(progress);
   for (const [name, runs] of Object.entries(spent)) {
-    const { calls: callsMax, bucket, units: unitsMax, whyCalls, whyUnits } = limits[name] ?? {};
+    const { calls: callsMax, bucket, units: unitsMax, whyCalls, whyBucket, whyUnits } = limits[name] ?? {};
     function median(of: (one: Spent) => number): number {
       return summarize(runs.map(of)).median;
     }
@@ -123,7 +147,7 @@ async function countCommands({ add, progress }: Bench): Promise<void> {
         "calls",
         atMost(callsMax, whyCalls),
       ),
-      row(`command.${name}.graph-calls-of-5000`, median(inBucket), "calls", atMost(bucket)),
+      row(`command.${name}.graph-calls-of-5000`, median(inBucket), "calls", atMost(bucket, whyBucket)),
       row(
         `command.${name}.table-writes`,
         median((one) => one.writes),

@@ -6,7 +6,7 @@ import { ratios, row, summarize } from "./rows.ts";
 import type { Bench, Suite } from "./run-bench.ts";
 
 const sizes = [100, 1000, 10_000, 100_000];
-const rounds = 15;
+const rounds = 25;
 const manyWabas = 50;
 
 type Partner = Awaited<ReturnType<typeof startQuietPartner>>;

@@ -1,148 +1,339 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, statfsSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { GetQueueAttributesCommand, SQSClient } from "@aws-sdk/client-sqs";
+import * as z from "zod";
+import type { OnCall } from "../../infra/local/aws/gateway.ts";
+import { localClient, observe } from "../../infra/local/observe.ts";
 import { keys } from "../../shared/store/items.ts";
-import { createEngine, type Engine } from "../simulation/engine.ts";
-import type { Customer, History, Send } from "../simulation/history.ts";
 import { randomOf, type Random } from "../simulation/random.ts";
-import { createRoom } from "../simulation/room.ts";
-import { modelCustomers, revokeOf, sendOf, shareOf, silentJudge } from "./model.ts";
-import { row } from "./rows.ts";
+import { type Customer, customersOf, startStage } from "./partner.ts";
+import { quantile, row } from "./rows.ts";
 import type { Bench, Suite } from "./run-bench.ts";
 
-const commands = 20_000;
+const commandsAlone = 20_000;
+const commandsAmongOthers = 2000;
 const duplicates = 0.01;
-/** The room's usual rate is one fault in five POSTs; a tenth of it is 2 %. */
-const faultRate = 0.1;
-const minuteMs = 60_000;
-const hourMs = 60 * minuteMs;
-const spanMs = 2 * hourMs;
-
-/**
- * What goes wrong here leaves the outcome as it is: processes that die or freeze, lost answers, 5xx. An error that Meta
- * makes up would change it, and is the simulation's to judge.
- */
-const harmless = /^(crash|freeze|cut|5xx|hang|not-sent)/;
+const faulty = 0.02;
+/** What the producer keeps under way. Each share waits a second or two for its proof, and the functions must not idle meanwhile. */
+const underWay = 200;
+const sampleMs = 5000;
+/** So long without any event, what has not ended by then never will. */
+const patienceMs = 120_000;
 
 export const loadSuite: Suite = {
   name: "load",
-  about: `${commands} mixed commands within two hours, 2 % faults, 1 % duplicates, whose outcome the seed tells, on a model clock`,
+  about:
+    `Mixed commands on the local stack (${commandsAlone} alone, ${commandsAmongOthers} in a complete run), 2 % faults, ` +
+    `1 % duplicates, whose outcome the seed tells; the producer keeps ${underWay} under way, Meta answers at once`,
   run: measureLoad,
 };
 
-/** What a command must have come to, and its WABA, when all is quiet. */
-type Expected = { commandId: string; outcome: string; customer?: Customer; status?: string };
+type Type = "share" | "verify" | "revoke";
 
-async function measureLoad({ add, plot, progress }: Bench): Promise<void> {
-  const random = randomOf("load");
-  const startAt = Date.UTC(2026, 5, 10);
-  const customers = modelCustomers(commands, "3");
-  const { sends, expected } = drawCommands(random, customers, startAt);
-  const sent = new Set(sends.map(({ id }) => id));
-  const used = new Set(expected.map(({ customer }) => customer));
-  const history: History = {
-    seed: 1,
-    startAt,
-    breach: undefined,
-    customers: customers.filter((one) => used.has(one)),
-    variants: {},
-    policy: { shareMethod: "share-and-attach", secondPost: "auto" },
-    faultRate,
-    sends,
-    hands: [],
-    quietAt: startAt + spanMs + 4 * hourMs,
-    endAt: startAt + spanMs + 10 * hourMs,
-  };
-  const engine = withHarmlessFaults(createEngine(history, {}));
-  let receives = 0;
-  const room = createRoom(history, engine, silentJudge({ onEvent() {}, onServed: () => (receives += 1) }));
-  const age: [number, number][] = [];
-  const rate: [number, number][] = [];
-  const memory: [number, number][] = [];
-  let before = 0;
-  for (let at = startAt; at <= startAt + spanMs + hourMs; at += 5 * minuteMs) {
-    engine.at(at, () => {
-      const hours = (at - startAt) / hourMs;
-      // Looks and copies are delayed on purpose: only what a producer sent should be seen at once.
-      const unseen = room.messages.filter(
-        ({ key, place, receiveCount }) => sent.has(key) && place === "queue" && receiveCount === 0,
-      );
-      age.push([hours, unseen.reduce((oldest, { sentAt }) => Math.max(oldest, at - sentAt), 0) / 1000]);
-      rate.push([hours, (receives - before) / 5]);
-      memory.push([hours, process.memoryUsage().heapUsed / 1024 ** 2]);
-      before = receives;
-      if ((at - startAt) % hourMs === 0) progress(`load: hour ${hours}, ${receives} messages served`);
-    });
-  }
-  const startedAt = performance.now();
-  await engine.run(history.endAt, () => false);
-  const seconds = (performance.now() - startedAt) / 1000;
+/** One command, what must be said when it has ended, and what goes wrong with it. */
+type Step = {
+  type: Type;
+  about: Record<string, unknown>;
+  copies: number;
+  outcome: string;
+  ends: string;
+  fault?: Fault;
+};
+/** What one customer goes through, a command when the one before has ended, and how Meta and table must stand then. */
+type Plan = { customer: Customer; steps: Step[]; status?: string; isLive: boolean; commandIds: string[] };
 
-  const wrong = expected.filter(({ commandId, outcome, customer, status }) => {
-    const found = room.table.get(keys.command(commandId))?.command;
-    const told = found === undefined ? "none" : [found.outcome, found.reason].filter(Boolean).join(" ");
-    const business = customer === undefined ? undefined : room.table.get(keys.business(customer.businessId))?.business;
-    const shown = business?.wabas[customer?.wabas[0]?.wabaId ?? ""]?.status;
-    const isWrong = told !== outcome || shown !== status;
-    if (isWrong) progress(`load: ${commandId} is ${told}, ${shown}; expected ${outcome}, ${status}`);
-    return isWrong;
-  });
-  const deadLetters = room.messages.filter(({ place }) => place === "dead letters").length;
-  const faults = engine.faults.filter(({ kind }) => harmless.test(kind)).length;
-  add(
-    row("load.commands", expected.length, "commands"),
-    row("load.faults", faults, "faults"),
-    row("load.mismatches", wrong.length, "commands", { target: { atMost: 0 } }),
-    row("load.dead-letters", deadLetters, "messages", { target: { atMost: 0 } }),
-    row("load.receives-per-command", receives / expected.length, "receives"),
-    row("load.oldest-message", Math.max(...age.map(([, one]) => one)), "s"),
-    row("load.model-commands-per-second", expected.length / seconds, "commands/s"),
+/**
+ * Faults that leave the outcome as it is: 5xx and cut connections at Meta, before and after the effect, and answers of the
+ * table that are lost after a write. An error that Meta makes up would change it, and is the simulation's to judge.
+ */
+type Fault = { at: "Meta"; call: string; kind: string } | { at: "table" };
+
+const wabaIdPattern = /12\d{14}/g;
+const commandRow = /"COMMAND#([^"]+)"/g;
+const named = z.object({ commandId: z.string().optional() });
+
+async function measureLoad({ add, plot, progress, isComplete }: Bench): Promise<void> {
+  const total = isComplete ? commandsAmongOthers : commandsAlone;
+  const plans = drawPlans(randomOf("load"), total);
+  const faults = plans.flatMap(({ customer, steps }) =>
+    steps.flatMap(({ fault }) => (fault ? [{ customer, fault }] : [])),
   );
-  function chart(name: string, title: string, label: string, points: [number, number][]): void {
-    plot({ name, title, x: { label: "hours" }, y: { label }, series: [{ name: label, points }] });
+  const watch = watchTable(
+    faults.flatMap(({ customer, fault }) => (fault.at === "table" ? (customer.wabaIds[0] ?? []) : [])),
+  );
+  const dataDirectory = mkdtempSync(join(roomyDirectory(), "bench-"));
+  const stage = await startStage(
+    plans.map(({ customer }) => customer),
+    { dataDirectory, onCall: watch.onCall, config: { concurrency: { share: 4, verify: 2, revoke: 2 } } },
+  );
+  const { stack, meta } = stage;
+  try {
+    await stage.control("_variants", { appCallsPerHour: null });
+    await stage.control(
+      "_faults",
+      faults.flatMap(({ customer, fault }) =>
+        fault.at === "Meta" ? [{ match: fault.call, kind: fault.kind, times: 1, businessId: customer.businessId }] : [],
+      ),
+    );
+    const startedAt = performance.now();
+    const awaited = new Map<string, { plan: Plan; ends: string }>();
+    const samples: { seconds: number; ended: number; oldestMs: number; heapMb: number; functionMb: number }[] = [];
+    let [next, ended, heard] = [0, 0, 0];
+    let newsAt = Date.now();
+
+    async function tellNext(plan: Plan): Promise<void> {
+      const step = plan.steps[plan.commandIds.length];
+      if (step === undefined) return;
+      const commandId = stage.nextCommandId();
+      plan.commandIds.push(commandId);
+      awaited.set(commandId, { plan, ends: step.ends });
+      watch.sent(commandId);
+      await stage.tell(step.type, { ...step.about, commandId }, step.copies);
+    }
+
+    for (let sampledAt = -Infinity; ;) {
+      while (awaited.size < underWay && next < plans.length) {
+        const plan = plans[next];
+        next += 1;
+        if (plan !== undefined) await tellNext(plan);
+      }
+      const events = stack.aws.events(heard);
+      heard += events.length;
+      if (events.length > 0) newsAt = Date.now();
+      for (const { detailType, detail } of events) {
+        const { commandId = "" } = named.parse(detail);
+        const one = awaited.get(commandId);
+        if (one?.ends !== detailType) continue;
+        awaited.delete(commandId);
+        ended += 1;
+        await tellNext(one.plan);
+      }
+      if (performance.now() - sampledAt > sampleMs) {
+        sampledAt = performance.now();
+        const seconds = (sampledAt - startedAt) / 1000;
+        const heapMb = process.memoryUsage().heapUsed / 1024 ** 2;
+        const functionMb = watch.largestMb(stack.aws.running().map(({ pid }) => pid));
+        samples.push({ seconds, ended, oldestMs: watch.oldestMs(), heapMb, functionMb });
+        if (samples.length % 12 === 0) progress(`load: ${ended} of ${total} commands have ended`);
+      }
+      if (next === plans.length && awaited.size === 0) break;
+      if (Date.now() - newsAt > patienceMs) break;
+      await sleep(20);
+    }
+    const seconds = (performance.now() - startedAt) / 1000;
+    const wrong = await mismatches(plans, stage, progress);
+    const dead = await deadLetters(stack.about);
+    const happened = meta.calls.filter(({ fault }) => fault !== undefined).length + watch.lost();
+    add(
+      row("load.commands", total, "commands"),
+      row("load.faults", happened, "faults"),
+      row("load.mismatches", wrong, "commands", { target: { atMost: 0 } }),
+      row("load.dead-letters", dead, "messages", { target: { atMost: 0 } }),
+      row("load.commands-per-second", total / seconds, "commands/s"),
+      row("load.queue-wait.p50", quantile(watch.waits, 0.5), "ms"),
+      row("load.queue-wait.p99", quantile(watch.waits, 0.99), "ms"),
+      row("load.function-memory", Math.max(...samples.map(({ functionMb }) => functionMb)), "MB"),
+    );
+    draw(samples);
+  } finally {
+    await stage.close();
+    rmSync(dataDirectory, { recursive: true, force: true });
   }
-  chart("load-age", "Age of the oldest message that nobody has seen", "seconds", age);
-  chart("load-throughput", "Messages served", "messages a minute", rate);
-  chart("load-memory", "Heap of the process that runs the whole model", "MB", memory);
+
+  function draw(samples: { seconds: number; ended: number; oldestMs: number; heapMb: number; functionMb: number }[]) {
+    const x = { label: "seconds" };
+    function chart(name: string, title: string, label: string, series: Parameters<typeof plot>[0]["series"]): void {
+      plot({ name, title, x, y: { label }, series });
+    }
+    chart("load-age", "Age of the oldest command that no function has seen", "ms", [
+      { name: "age", points: samples.map(({ seconds, oldestMs }) => [seconds, oldestMs]) },
+    ]);
+    chart("load-throughput", "Commands that ended", "commands a second", [
+      {
+        name: "commands",
+        points: samples.slice(1).map((sample, index): [number, number] => {
+          const before = samples[index] ?? sample;
+          return [sample.seconds, (sample.ended - before.ended) / (sample.seconds - before.seconds)];
+        }),
+      },
+    ]);
+    chart("load-memory", "Memory", "MB", [
+      {
+        name: "largest process of a function (resident)",
+        points: samples.map(({ seconds, functionMb }) => [seconds, functionMb]),
+      },
+      { name: "heap of the local stack and Meta", points: samples.map(({ seconds, heapMb }) => [seconds, heapMb]) },
+    ]);
+  }
 }
 
-/** Commands that are each alone with their customer, so that the kind says what comes of them. */
-function drawCommands(random: Random, customers: Customer[], startAt: number): { sends: Send[]; expected: Expected[] } {
-  const sends: Send[] = [];
-  const expected: Expected[] = [];
-  function add(send: Send, outcome: string, customer: Customer, status?: string): void {
-    sends.push(send);
-    expected.push({ commandId: send.id, outcome, customer, ...(status === undefined ? {} : { status }) });
-    if (random.chance(duplicates))
-      sends.push({ ...send, id: `${send.id}-again`, at: send.at + random.span(10, hourMs) });
-  }
-  for (const customer of customers) {
-    if (expected.length >= commands) break;
-    const at = startAt + random.whole(0, spanMs);
-    const later = at + 2 * hourMs;
-    const { businessId, wabas } = customer;
-    const about = { wabaId: wabas[0]?.wabaId };
+/** Customers who are each alone with their commands, so that the kind says what comes of them. */
+function drawPlans(random: Random, total: number): Plan[] {
+  const plans: Plan[] = [];
+  let commands = 0;
+  for (const customer of customersOf(total, 1)) {
+    if (commands >= total) break;
+    const [wabaId = ""] = customer.wabaIds;
+    const about = { wabaId, currency: "EUR" };
+    const share = stepOf("share", about, "done", "Share Verified", ["E2"]);
     const kind = random.next();
-    if (kind < 0.55) add(shareOf(customer, at), "done", customer, "verified");
-    else if (kind < 0.65) add(shareOf(customer, at, { currency: "SEK" }), "refused currency_unsupported", customer);
-    else if (kind < 0.7) {
-      add(shareOf(customer, at, { businessId: "1100000000" }), "refused owner_mismatch", customer);
+    if (kind < 0.55 || commands === total - 1) addPlan({ steps: [share], status: "verified", isLive: true });
+    else if (kind < 0.65) {
+      const unknown = { ...about, currency: "SEK" };
+      addPlan({
+        steps: [stepOf("share", unknown, "refused currency_unsupported", "Share Refused", [])],
+        isLive: false,
+      });
+    } else if (kind < 0.7) {
+      const claimed = { ...about, businessId: "1100000000" };
+      addPlan({ steps: [stepOf("share", claimed, "refused owner_mismatch", "Share Refused", [])], isLive: false });
     } else if (kind < 0.85) {
-      add(shareOf(customer, at), "done", customer, "verified");
-      add(sendOf("verify", `verify-${businessId}`, later, about), "done", customer, "verified");
+      const verify = stepOf("verify", { wabaId }, "done", "Share Verified", ["E6", "E7"]);
+      addPlan({ steps: [share, verify], status: "verified", isLive: true });
     } else {
-      add(shareOf(customer, at), "done", customer, "revoked");
-      add(revokeOf(customer, later), "done", customer, "revoked");
+      const reason = { businessId: customer.businessId, reason: "non_payment" };
+      const revoke = stepOf("revoke", reason, "done", "Credit Line Revoked", ["E9"]);
+      addPlan({ steps: [share, revoke], status: "revoked", isLive: false });
+    }
+
+    function addPlan(plan: Omit<Plan, "customer" | "commandIds">): void {
+      plans.push({ ...plan, customer, commandIds: [] });
+      commands += plan.steps.length;
     }
   }
-  return { sends, expected };
+  return plans;
+
+  /** @param calls those of the command's calls to Meta that may go wrong. */
+  function stepOf(
+    type: Type,
+    about: Record<string, unknown>,
+    outcome: string,
+    ends: string,
+    calls: readonly string[],
+  ): Step {
+    const copies = random.chance(duplicates) ? 2 : 1;
+    const step = { type, about, copies, outcome, ends };
+    if (calls.length === 0 || !random.chance(faulty / withCalls)) return step;
+    const atTable = type === "share" && random.chance(0.3);
+    const call = random.pick(calls);
+    // A read is told again at once after 5xx; one that is cut would wait for the message's next receive.
+    const kinds = type === "verify" ? ["5xx-before"] : ["5xx-before", "5xx-after", "cut-before", "cut-after"];
+    return { ...step, fault: atTable ? { at: "table" } : { at: "Meta", call, kind: random.pick(kinds) } };
+  }
 }
 
-function withHarmlessFaults(engine: Engine): Engine {
-  function draw(...about: Parameters<Engine["draw"]>): ReturnType<Engine["draw"]> {
-    const plan = engine.draw(...about);
-    if (plan.kind === undefined) return plan;
-    const [{ key }, boundary] = about;
-    // Where the second POST of an attempt is lost, too, the share is a person's: no outcome that the seed could tell.
-    const isSecondPost = boundary === "E2" && key.includes("look:");
-    return harmless.test(plan.kind) && !isSecondPost ? plan : { ...plan, kind: undefined };
+/** The part of the commands with a call that may go wrong: they carry the faults of all. */
+const withCalls = 0.88;
+
+/** Sees the functions' calls to AWS: when a command is first looked at, and which writes lose their answer. */
+function watchTable(losing: readonly string[]) {
+  const toLose = new Set(losing);
+  const unseen = new Map<string, number>();
+  const waits: number[] = [];
+  const pids = new Set<number>();
+  let lost = 0;
+
+  async function onCall(...[call, proceed]: Parameters<OnCall>): ReturnType<OnCall> {
+    const { operation, body, functionName } = call;
+    if (functionName === undefined) return proceed();
+    if (operation === "BatchGetItem" || operation === "GetItem") {
+      for (const [, commandId = ""] of body.matchAll(commandRow)) see(commandId);
+      return proceed();
+    }
+    const isWrite = operation === "PutItem" || operation === "UpdateItem" || operation === "TransactWriteItems";
+    const wabaId = isWrite && toLose.size > 0 ? body.match(wabaIdPattern)?.find((id) => toLose.has(id)) : undefined;
+    const answer = await proceed();
+    if (wabaId === undefined || !toLose.delete(wabaId)) return answer;
+    lost += 1;
+    throw new Error("The answer is lost");
   }
-  return { ...engine, draw };
+
+  function see(commandId: string): void {
+    const sentAt = unseen.get(commandId);
+    if (sentAt === undefined) return;
+    unseen.delete(commandId);
+    waits.push(Date.now() - sentAt);
+  }
+
+  return {
+    onCall,
+    waits,
+    lost: () => lost,
+    sent: (commandId: string) => unseen.set(commandId, Date.now()),
+    oldestMs(): number {
+      const [oldest = Date.now()] = unseen.values();
+      return Date.now() - oldest;
+    },
+    /** Of the processes seen at work so far. */
+    largestMb(running: readonly number[]): number {
+      for (const pid of running) pids.add(pid);
+      return Math.max(0, ...[...pids].map(residentMb));
+    },
+  };
+}
+
+/** As Linux tells; elsewhere the local DynamoDB does not run either. */
+function residentMb(pid: number): number {
+  const file = `/proc/${pid}/status`;
+  if (!existsSync(file)) return 0;
+  return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(file, "utf8"))?.[1] ?? 0) / 1024;
+}
+
+/** The tables of 20,000 commands take some hundred MB; in memory they cost no disk's patience. */
+function roomyDirectory(): string {
+  const shared = "/dev/shm";
+  if (!existsSync(shared)) return tmpdir();
+  const { bavail, bsize } = statfsSync(shared);
+  return bavail * bsize > 3 * 1024 ** 3 ? shared : tmpdir();
+}
+
+/** Every command's record and announcement, every WABA's status, and what is live at Meta, beside what the seed told. */
+async function mismatches(
+  plans: readonly Plan[],
+  { stack, meta }: Awaited<ReturnType<typeof startStage>>,
+  progress: Bench["progress"],
+): Promise<number> {
+  const { commands, businesses, announced } = await observe(stack);
+  const byId = new Map(businesses.map((one) => [one.businessId, one]));
+  const made = madeBy(meta.changes);
+  let wrong = 0;
+  for (const { customer, steps, status, isLive, commandIds } of plans) {
+    const { businessId, wabaIds } = customer;
+    const shown = byId.get(businessId)?.wabas[wabaIds[0] ?? ""]?.status;
+    const live = (meta.byBusiness.get(businessId) ?? []).filter(({ spans }) => spans.at(-1)?.to === undefined).length;
+    const shares = steps.some(({ ends }) => ends === "Share Verified") ? 1 : 0;
+    const isSound = shown === status && live === (isLive ? 1 : 0) && (made.get(businessId) ?? 0) === shares;
+    for (const [index, { outcome }] of steps.entries()) {
+      const record = commands.get(keys.command(commandIds[index] ?? ""));
+      const told = record === undefined ? "none" : [record.outcome, record.reason].filter(Boolean).join(" ");
+      if (isSound && told === outcome && announced.has(record?.event?.eventId ?? "")) continue;
+      wrong += 1;
+      progress(`load: ${commandIds[index]} is ${told}, expected ${outcome}; ${wabaIds[0]} is ${shown}, ${live} live`);
+    }
+  }
+  return wrong;
+}
+
+/** How often a record was made for a business, whatever became of it: never twice. */
+function madeBy(changes: readonly { kind: string; businessId?: string }[]): Map<string, number> {
+  const made = new Map<string, number>();
+  for (const { kind, businessId = "" } of changes) {
+    if (kind !== "allocation_created" && kind !== "allocation_revived") continue;
+    made.set(businessId, (made.get(businessId) ?? 0) + 1);
+  }
+  return made;
+}
+
+async function deadLetters(about: { endpoint: string; deadLetterQueues: Record<Type, string> }): Promise<number> {
+  const sqs = new SQSClient(localClient(about.endpoint));
+  let count = 0;
+  for (const QueueUrl of Object.values(about.deadLetterQueues)) {
+    const AttributeNames = ["ApproximateNumberOfMessages" as const];
+    const { Attributes } = await sqs.send(new GetQueueAttributesCommand({ QueueUrl, AttributeNames }));
+    count += Number(Attributes?.ApproximateNumberOfMessages ?? 0);
+  }
+  sqs.destroy();
+  return count;
 }

@@ -18,7 +18,7 @@ export function revokeOf({ businessId }: Customer, at: number): Send {
   return sendOf("revoke", `revoke-${businessId}`, at, { businessId, reason: "non_payment" });
 }
 
-export function sendOf(work: Send["work"], commandId: string, at: number, about: Record<string, unknown>): Send {
+function sendOf(work: Send["work"], commandId: string, at: number, about: Record<string, unknown>): Send {
   const requestedAt = new Date(at).toISOString();
   const body = { version: "1", type: work, commandId, requestedAt, requestedBy: "bench", ...about };
   return { id: commandId, at, work, body: JSON.stringify(body) };

@@ -21,7 +21,7 @@ type Type = "share" | "verify" | "revoke";
 /** The whole local stack, what Meta knows of the customers, and a producer. */
 export async function startStage(
   customers: readonly Customer[],
-  options: Pick<LocalStackOptions, "onCall" | "onLog"> & { config?: Partial<StageConfigInput> } = {},
+  options: Pick<LocalStackOptions, "onCall" | "onLog" | "dataDirectory"> & { config?: Partial<StageConfigInput> } = {},
 ) {
   const { config = {}, ...listeners } = options;
   const directory = mkdtempSync(join(tmpdir(), "bench-"));
@@ -54,19 +54,23 @@ export async function startStage(
   if (meta === undefined) throw new Error("The stack has no stand-in for Meta");
   const sqs = new SQSClient(localClient(stack.aws.endpoint));
   let sent = 0;
+  /** As long as a UUID: every byte of it counts. */
+  function nextCommandId(): string {
+    sent += 1;
+    return `00000000-0000-4000-8000-${String(sent).padStart(12, "0")}`;
+  }
 
   return {
     stack,
     meta: meta.model,
-    /** Sends a command. */
-    async tell(type: Type, about: Record<string, unknown>): Promise<void> {
-      sent += 1;
-      // As long as a UUID: every byte of it counts.
-      const commandId = `00000000-0000-4000-8000-${String(sent).padStart(12, "0")}`;
+    nextCommandId,
+    /** Sends a command, the same message several times if so wanted. `about` may bring its commandId. */
+    async tell(type: Type, about: Record<string, unknown>, copies = 1): Promise<void> {
       const requestedAt = new Date().toISOString();
-      const body = { version: "1", type, commandId, requestedAt, requestedBy: "onboarding-service", ...about };
-      const MessageBody = JSON.stringify(body);
-      await sqs.send(new SendMessageCommand({ QueueUrl: stack.about.queues[type], MessageBody }));
+      const common = { version: "1", type, commandId: nextCommandId(), requestedAt, requestedBy: "onboarding-service" };
+      const MessageBody = JSON.stringify({ ...common, ...about });
+      const message = new SendMessageCommand({ QueueUrl: stack.about.queues[type], MessageBody });
+      for (let copy = 0; copy < copies; copy += 1) await sqs.send(message);
     },
     /** Drives the stand-in by one of its controls: `_world`, `_faults` or `_variants`. */
     async control(name: string, body: unknown): Promise<void> {

@@ -3,7 +3,7 @@ import { availableParallelism, cpus, loadavg, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { type Chart, svgOf } from "./plot.ts";
-import { type Row, tableOf, unexplained, unmeasured } from "./rows.ts";
+import { type Row, row, tableOf, unexplained, unmeasured } from "./rows.ts";
 
 /** One family of rows: all their names begin with its own and a dot. */
 export type Suite = {
@@ -21,6 +21,8 @@ export type Bench = {
   progress: (text: string) => void;
   /** What somebody asked for: a suite may leave out what is not it. */
   wants: (prefix: string) => boolean;
+  /** Everything is run: what takes long is done in a smaller size. */
+  isComplete: boolean;
 };
 
 /** Where the report goes, and the standard outputs. */
@@ -54,10 +56,10 @@ export async function runBench(
     note(`${((Date.now() - startedAt) / 1000).toFixed(0).padStart(4)} s  ${text}\n`);
   }
   function add(...some: Row[]): void {
-    for (const row of some) {
-      if (!row.name.startsWith(only)) continue;
-      rows.push(row);
-      if (json) out(`${JSON.stringify(row)}\n`);
+    for (const one of some) {
+      if (!one.name.startsWith(only)) continue;
+      rows.push(one);
+      if (json) out(`${JSON.stringify(one)}\n`);
     }
   }
   for (const suite of chosen) {
@@ -65,19 +67,36 @@ export async function runBench(
     const charts: Chart[] = [];
     progress(`${name}: ${about}`);
     try {
-      await run({ add, progress, plot: (chart) => charts.push(chart), wants: (prefix) => overlaps(only, prefix) });
+      const isComplete = only === "";
+      await run({
+        add,
+        progress,
+        isComplete,
+        plot: (chart) => charts.push(chart),
+        wants: (prefix) => overlaps(only, prefix),
+      });
     } catch (error) {
       note(`${error instanceof Error ? error.stack : String(error)}\n`);
       add(unmeasured(`${name}.failed`, "", error instanceof Error ? error.message : String(error)));
     }
-    const own = rows.filter((row) => row.name.startsWith(`${name}.`));
+    const own = rows.filter((one) => one.name.startsWith(`${name}.`));
     if (`${name}.`.startsWith(only)) writeSection(root, suites, suite, own, charts);
+  }
+  if (only === "") {
+    const minutes = (Date.now() - startedAt) / 60_000;
+    const ifMissed = "measured beside other work, or on fewer than two processors";
+    const taken = row("bench.minutes", minutes, "min", { target: { atMost: 15 }, ifMissed });
+    add(taken);
+    writeSection(root, suites, completeRun, [taken], []);
   }
   if (!json) out(`${tableOf(rows)}\n`);
   const broken = rows.filter(({ reason, value }) => reason === unexplained || Number.isNaN(value));
   for (const { name, reason } of broken) note(`${name}: ${reason}\n`);
   return broken.length === 0 ? 0 : 1;
 }
+
+/** The last part of the report: what all others took together. */
+const completeRun = { name: "bench", about: "A complete run, one part after the other" };
 
 /** Whether one begins with the other: the rows may be asked for by less or by more than the prefix. */
 function overlaps(one: string, other: string): boolean {
@@ -115,7 +134,7 @@ Ends with 0 when all was measured and each target that is missed has its reason,
 function writeSection(
   root: string,
   suites: readonly Suite[],
-  { name, about }: Suite,
+  { name, about }: Pick<Suite, "name" | "about">,
   rows: readonly Row[],
   charts: readonly Chart[],
 ): void {
@@ -130,7 +149,7 @@ function writeSection(
   const section = [
     `## ${name}`,
     `${about}.`,
-    `\`npm run bench -- --only ${name}\`, ${new Date().toISOString().slice(0, 10)}, Node ${process.version}, ${machine}, load ${busy}`,
+    `\`${commandOf(name)}\`, ${new Date().toISOString().slice(0, 10)}, Node ${process.version}, ${machine}, load ${busy}`,
     tableOf(rows),
     ...charts.map((chart) => `![${chart.title}](${plotFolder}/${chart.name}.svg)`),
   ].join("\n\n");
@@ -141,11 +160,15 @@ function writeSection(
         .split(/^(?=## )/m)
         .slice(1)
     : [];
-  const sections = suites.map((suite) =>
+  const sections = [...suites, completeRun].map((suite) =>
     suite.name === name ? section : known.find((text) => text.startsWith(`## ${suite.name}\n`))?.trim(),
   );
   const parts = [preamble, ...sections.filter((text) => text !== undefined)];
   writeFileSync(file, `${parts.join("\n\n")}\n`);
+}
+
+function commandOf(name: string): string {
+  return name === completeRun.name ? "npm run bench" : `npm run bench -- --only ${name}`;
 }
 
 const preamble = `# Benchmarks

@@ -24,16 +24,19 @@ let stack: QuietStack;
 let client: DynamoDBClient;
 let handlers: Awaited<ReturnType<typeof loadHandlers>>;
 let acme: { businessId: string; wabaId: string; token: string };
+let bolt: { businessId: string; wabaId: string; token: string };
 let logs: ReturnType<typeof captureLogs>;
 const sweepAheadMs = 3_600_000;
 const acmeSecret = "credit-lines/local/business-token/acme";
+const boltSecret = "credit-lines/local/business-token/bolt";
 
 beforeAll(async () => {
   meta = await startMeta();
   acme = await meta.customer();
+  bolt = await meta.customer();
   stack = await startQuietStack({
     config: { graphApiBaseUrl: meta.url },
-    secrets: { "credit-lines/local/system-token": systemToken, [acmeSecret]: acme.token },
+    secrets: { "credit-lines/local/system-token": systemToken, [acmeSecret]: acme.token, [boltSecret]: bolt.token },
   });
   client = new DynamoDBClient(stack.client);
   handlers = await loadHandlers();
@@ -206,6 +209,15 @@ describe("the share handler", () => {
     expect(meta.calls("E3", named)).toHaveLength(1);
     // Without the name, the reading that finds the owner is older than the state (I10).
     expect(meta.calls("E3", unnamed)).toHaveLength(2);
+  });
+
+  test("goes from the first of two calls to the second by itself, and wakes nobody who would race it", async () => {
+    const { businessId, wabaId } = bolt;
+    const command = shareCommand(wabaId, { method: "share-then-attach", businessTokenSecret: boltSecret });
+    expect(await failuresOf(handlers.share, sqsRecord(command))).toEqual([]);
+    expect([meta.calls("E4", businessId), meta.calls("E5", wabaId)].map((calls) => calls.length)).toEqual([1, 1]);
+    expect((await wabaOf(businessId, wabaId))?.status).toBe("shared");
+    expect(await stack.messages(stack.output("ShareQueueUrl"), wabaId)).toEqual([]);
   });
 
   test("refuses a secret outside the stage's prefix without reading it", async () => {

@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { createRequire } from "node:module";
 import { createServer } from "node:net";
 import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as z from "zod";
 import type { ChildProcesses } from "./child-processes.ts";
@@ -114,7 +115,7 @@ const unsignedHeaders = {
 /** @returns its address. */
 async function startDynoxide(children: ChildProcesses, dataDirectory: string | undefined): Promise<string> {
   const port = await freePort();
-  const file = dataDirectory === undefined ? [] : ["--db-path", path.join(dataDirectory, "tables.sqlite")];
+  const file = dataDirectory === undefined ? [] : ["--db-path", tablesFile(dataDirectory)];
   const child = children.start(dynoxideBinary(), ["--host", "127.0.0.1", "--port", String(port), ...file], {
     stdio: ["ignore", "ignore", "pipe"],
   });
@@ -135,9 +136,30 @@ async function startDynoxide(children: ChildProcesses, dataDirectory: string | u
     if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined || Date.now() > deadlineMs) {
       throw new Error(`dynoxide did not start: ${complaints.trim() || "no reason given"}`);
     }
-    if (answered?.ok === true) return endpoint;
+    if (answered?.ok === true) {
+      if (dataDirectory !== undefined) indexStreams(tablesFile(dataDirectory));
+      return endpoint;
+    }
     await sleep(10);
   }
+}
+
+function tablesFile(dataDirectory: string): string {
+  return path.join(dataDirectory, "tables.sqlite");
+}
+
+/**
+ * dynoxide numbers each record of a stream by looking through all of them: 7,500 records in, that is eight of nine
+ * milliseconds of a write. Its file is SQLite's, where an index answers the same question at once.
+ */
+function indexStreams(file: string): void {
+  const number = "CAST(sequence_number AS INTEGER)";
+  const database = new DatabaseSync(file);
+  database.exec(
+    `CREATE INDEX IF NOT EXISTS stream_numbers ON _stream_records (table_name, ${number});` +
+      `CREATE INDEX IF NOT EXISTS shard_numbers ON _stream_records (table_name, shard_id, ${number});`,
+  );
+  database.close();
 }
 
 function dynoxideBinary(): string {

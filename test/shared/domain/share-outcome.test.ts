@@ -192,6 +192,18 @@ describe("the answer to a POST", () => {
     ]);
   });
 
+  test.each([
+    ["keeps the intent's due time for the verification when it comes soon after the grace", 38_000, 38_000],
+    ["does not wait for a look that is far away", 300_000, 30_000],
+    ["does not shorten the grace", 10_000, 30_000],
+  ])("that accepts %s: moving it would be paid for", (_what, intentDueMs, dueMs) => {
+    const made = intent();
+    const waba = sharingWaba({ intent: made, due: dueIn(request, now + intentDueMs) });
+    const outcome = { kind: "accepted", allocationId } as const;
+    const settled = settleShare(business({ wabas: { [wabaId]: waba } }), made, request, outcome, now, policy);
+    expect(settled.waba.due).toEqual(dueIn(request, now + dueMs));
+  });
+
   test("H18: that names an id which a revocation had confirmed deleted voids that confirmation", () => {
     const { record: kept } = settle({ kind: "accepted", allocationId }, intent({ epoch: 1 }));
     expect(kept?.record).toEqual({ creditLineId: lineId, epoch: 1, state: "unknown", recordedAt: now });

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { fileURLToPath } from "node:url";
 import { DynamoDBClient, GetItemCommand, PutItemCommand } from "@aws-sdk/client-dynamodb";
 import { describe, expect, test, vi } from "vitest";
@@ -85,5 +86,21 @@ describe("a data directory", () => {
     await vi.waitFor(() => expect(details(second, "followed")).toHaveLength(1), { timeout: 5000 });
     expect(details(second, "followed")).toMatchObject([{ pk: "second" }]);
     await second.close();
+  });
+
+  test("lets a stream number its next record without looking through all that it has", async () => {
+    const dataDirectory = mkdtempSync(path.join(tmpdir(), "sample-data-"));
+    const aws = await startLocalAws({
+      templateDirectory: synthesizeSampleStack(),
+      port: 0,
+      secrets: {},
+      dataDirectory,
+    });
+    await aws.close();
+    const database = new DatabaseSync(path.join(dataDirectory, "tables.sqlite"), { readOnly: true });
+    const asked = "SELECT MAX(CAST(sequence_number AS INTEGER)) FROM _stream_records WHERE table_name = ?";
+    const plan = database.prepare(`EXPLAIN QUERY PLAN ${asked}`).all("sample-state");
+    database.close();
+    expect(plan).toMatchObject([{ detail: expect.stringContaining("INDEX stream_numbers") }]);
   });
 });
