@@ -29,7 +29,7 @@ type Admit = (work: DueEntry["work"]) => boolean;
  * that no look followed. In that order: a crash in between repeats a message, which its look count makes stale; it never loses one.
  */
 export async function dueSweep(deps: SweepDeps): Promise<{ served: number; items: number }> {
-  const { store, dueIndex, log, now, stopAt = {} } = deps;
+  const { store, dueIndex, log, metrics, now, stopAt = {} } = deps;
   const limits = await store.loadLimits();
   const hold = judgeLimits(limits, undefined, now());
   if (typeof hold === "object") {
@@ -53,6 +53,7 @@ export async function dueSweep(deps: SweepDeps): Promise<{ served: number; items
     try {
       served += due.kind === "business" ? await serveBusiness(due.id, admit, deps) : await servePending(due.id, deps);
     } catch (error) {
+      metrics?.add(metricDefinitions.unserved, 1);
       log.error("A due item could not be served", {
         item: due.id,
         error: error instanceof Error ? `${error.name}: ${error.message}` : "unknown error",

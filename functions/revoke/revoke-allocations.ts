@@ -8,6 +8,7 @@ import type { RevocationRun } from "../../shared/domain/revoke.ts";
 import {
   announceRevokedAgain,
   decideRevoke,
+  isDeleteAnswer,
   joinedMax,
   joinHeld,
   joinRevocation,
@@ -248,7 +249,8 @@ async function runRevocation(
       if (!mayDelete(business, reading)) continue;
       const outcome = await graph.deleteAllocation(allocationId, { sendDeadline: deadline, signal });
       turn.log.info("Allocation deleted", { allocationId, outcome: outcome.kind });
-      if (outcome.kind === "definite") run.deleted[allocationId] = outcome.at;
+      if ("at" in outcome && isDeleteAnswer(business, allocationId, outcome, policy))
+        run.deleted[allocationId] = outcome.at;
     }
     const ids = run.estate.records.map(({ allocationId }) => allocationId);
     const own = ids.filter((id) => business.records[id]?.foreign !== true);

@@ -7,20 +7,22 @@ import type { RecordReading, WabaReading } from "../../shared/domain/readings.ts
 import type { Failure } from "../../shared/domain/reasons.ts";
 import type { PostOutcome, Settlement, ShareDecision, ShareFacts } from "../../shared/domain/share.ts";
 import {
+  intendSecondPost,
+  intendSecondRecord,
+  judgeProbe,
+  judgeRecordProbe,
+  recordLateAnswer,
+  recordProbe,
+  recordRecordProbe,
+} from "../../shared/domain/probe.ts";
+import {
   adoptShare,
   answerRevoked,
   concludeShare,
   decideShare,
   intendRecord,
-  intendSecondPost,
-  intendSecondRecord,
   intendShare,
-  judgeProbe,
-  judgeRecordProbe,
   parkShare,
-  recordLateAnswer,
-  recordProbe,
-  recordRecordProbe,
   refusal,
   refuse,
   settleRecord,
@@ -165,7 +167,11 @@ async function driveShare(
       case "reused":
         throw new ReusedError();
       case "later":
-        throw new LaterError("another share of this WABA waits", lookDelayMs(3, policy.settleWindowMs));
+        // It costs calls each time, and may wait for the end of a month.
+        throw new LaterError(
+          "another share of this WABA waits",
+          Math.max(decision.until - now(), lookDelayMs(3, policy.settleWindowMs)),
+        );
       case "wait":
         written = await commit(parkShare(facts, decision.until));
         if (written.saved) await wakeFor(written.business, request, turn, deps);

@@ -99,6 +99,14 @@ export function signals(scope: Construct, config: StageConfig): void {
       "A revocation has been open for hours: the partner may keep paying for a customer who left or does not pay.",
     runbook: "revocation-incomplete",
   });
+  alarm(construct, "UnservedAlarm", {
+    config,
+    metric: ownMetric(config, metricDefinitions.unserved),
+    at: 1,
+    impact:
+      "An item of the State table cannot be served: what waits on it, a share, a proof or a revocation, does not go on.",
+    runbook: "item-unserved",
+  });
   alarm(construct, "EffectUnseenAlarm", {
     config,
     metric: ownMetric(config, metricDefinitions.effectUnseen),

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import * as z from "zod";
 import type { Business } from "../../shared/domain/business.ts";
-import type { Probe } from "../../shared/domain/share.ts";
+import type { Probe } from "../../shared/domain/probe.ts";
 import { closeAttempt, decideSettle, type SettleDecision, settleApplied } from "../../shared/domain/settle.ts";
 import { readEstate } from "../../shared/graph/read-estate.ts";
 import { type Context, examples, onStage } from "./command.ts";

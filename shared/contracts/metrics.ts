@@ -22,6 +22,8 @@ export const metricDefinitions = {
   oldestIntent: { name: "OldestIntent", unit: "Seconds", by: [] },
   oldestUnverified: { name: "OldestUnverified", unit: "Seconds", by: [] },
   oldestRevocation: { name: "OldestRevocation", unit: "Seconds", by: [] },
+  /** What it could not serve, because an item cannot be read or its write fails each time. */
+  unserved: { name: "ItemsUnserved", unit: "Count", by: [] },
   /** Customers who left and are still on our line: the longest, as the last whole scan saw it; by whether their siblings stay. */
   oldestUnshared: { name: "OldestUnsharedButFunded", unit: "Seconds", by: ["siblings"] },
   /** How long after a POST a look still missed what a later one showed: what the settle window must cover (A2, A3). */

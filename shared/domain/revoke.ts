@@ -208,6 +208,19 @@ export function withDeletions(business: Business, { records: readings }: EstateR
   return { ...business, records };
 }
 
+/**
+ * Whether an answer to a DELETE is definite (R4). `refused` says that nothing was there to delete: while E6 may still show an
+ * earlier life of the id, the two together prove nothing (H18; found by simulation).
+ */
+export function isDeleteAnswer(
+  { records }: Business,
+  allocationId: string,
+  { kind, at }: { kind: "definite" | "refused"; at: number },
+  { settleWindowMs }: Policy,
+): boolean {
+  return kind === "definite" || at > (records[allocationId]?.recordedAt ?? at) + settleWindowMs;
+}
+
 /** What one run of a revocation did and saw. */
 export type RevocationRun = {
   /** The list that the DELETEs were drawn from, with E6 of each record before its DELETE. */

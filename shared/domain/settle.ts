@@ -1,16 +1,9 @@
 import type { Business, Change, Intent, Policy, ShareRequest } from "./business.ts";
 import { isSharing, windowEnd, withWaba } from "./business.ts";
 import type { Failure } from "./reasons.ts";
-import type { Probe } from "./share.ts";
-import {
-  isExplained,
-  isUnread,
-  judgeProbe,
-  judgeRecordProbe,
-  recordProbe,
-  recordRecordProbe,
-  refuse,
-} from "./share.ts";
+import type { Probe } from "./probe.ts";
+import { isExplained, judgeProbe, judgeRecordProbe, recordProbe, recordRecordProbe } from "./probe.ts";
+import { isUnread, refuse } from "./share.ts";
 
 /** An attempt in doubt, which only a person can end: S6 leaves it to them, under the rule that ends a revocation (R5). */
 export type SettleDecision =

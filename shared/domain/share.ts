@@ -15,21 +15,18 @@ import type {
 } from "./business.ts";
 import {
   dueIn,
-  isHeld,
   isRevoked,
   isSame,
   isShared,
   isSharing,
   lookDelayMs,
   lookingAgain,
-  reopened,
-  windowEnd,
   withoutWaiting,
   withWaba,
 } from "./business.ts";
 import { switchWindowEnd } from "./calendar.ts";
 import type { DetailType, EventDraft } from "./events.ts";
-import type { EstateReading, Funding, RecordReading, WabaReading } from "./readings.ts";
+import type { EstateReading, RecordReading, WabaReading } from "./readings.ts";
 import { fundingRecord, isConfirmedDeleted, withRecords } from "./readings.ts";
 import type { BlockReason, Failure, RefuseReason } from "./reasons.ts";
 
@@ -53,7 +50,8 @@ export type ShareDecision =
   | { kind: "on-item" }
   | { kind: "wait"; until: number }
   /** Another share of this WABA waits on the item already: this one comes back after it. */
-  | { kind: "later" }
+  /** Another share of the WABA waits until then. */
+  | { kind: "later"; until: number }
   /** The item holds a command of the same id and other content. */
   | { kind: "reused" }
   | { kind: "refuse"; reason: RefuseReason }
@@ -231,12 +229,19 @@ function decideAgainstRevocation(facts: ShareFacts, policy: Policy): ShareDecisi
 /** One share of a WABA waits on the item at a time. A full item takes no new entry, so that a revocation can always be written (I12). */
 function waitUntil({ request, business, full }: ShareFacts, until: number): ShareDecision {
   const parked = business.waiting[request.wabaId];
-  if (parked !== undefined) return isSame(parked.request, request) ? { kind: "wait", until } : { kind: "later" };
+  if (parked !== undefined)
+    return isSame(parked.request, request) ? { kind: "wait", until } : { kind: "later", until: parked.due.nextAt };
   return full === true ? { kind: "block", reason: "business_full" } : { kind: "wait", until };
 }
 
 function isLastWord(business: Business, policy: Policy): boolean {
   return business.revocation?.state === "open" || isRevoked(business, policy.clockSkewMs);
+}
+
+export function isRefusal(
+  failure: Failure | undefined,
+): failure is Failure & { reason: "refused_by_meta" | "same_business" } {
+  return failure?.reason === "refused_by_meta" || failure?.reason === "same_business";
 }
 
 export function isUnread(record: RecordReading): boolean {
@@ -429,13 +434,19 @@ export function settleRecord(
 }
 
 /** Shared with the business; the attachment falls due in the same write. */
-function allocate(waba: SharingWaba, allocationId: string, now: number): Waba {
+export function allocate(waba: SharingWaba, allocationId: string, now: number): Waba {
   const { lastFailure: _healed, ...rest } = waba;
   return { ...rest, status: "allocated", allocationId, due: dueIn(waba.request, now) };
 }
 
 /** The WABA is shared: its verification falls due in the same write (S8). */
-function acceptShare(business: Business, wabaId: string, allocationId: string, now: number, policy: Policy): Change {
+export function acceptShare(
+  business: Business,
+  wabaId: string,
+  allocationId: string,
+  now: number,
+  policy: Policy,
+): Change {
   const waba = business.wabas[wabaId];
   if (waba === undefined) throw new Error(`WABA ${wabaId} is unknown`);
   const { intent: _settled, due, lastFailure: _healed, ...rest } = { intent: undefined, ...waba };
@@ -458,7 +469,11 @@ function acceptShare(business: Business, wabaId: string, allocationId: string, n
 }
 
 /** A record that funds a WABA begins a life: whatever was confirmed of an earlier one under the same id is void (A5, H18). */
-function withLive(business: Business, { allocationId, creditLineId, readAt }: RecordReading, now: number): Business {
+export function withLive(
+  business: Business,
+  { allocationId, creditLineId, readAt }: RecordReading,
+  now: number,
+): Business {
   const known = business.records[allocationId];
   if (known !== undefined && known.deleteAnswered === undefined) return business;
   const record: AllocationRecord = { creditLineId, epoch: business.epoch, state: "live", recordedAt: now, readAt };
@@ -466,7 +481,7 @@ function withLive(business: Business, { allocationId, creditLineId, readAt }: Re
 }
 
 /** What a probe saw may be a sibling's record: what the POST itself made is not known before its window is over. */
-function unanswered(business: Business, { sendDeadline }: Intent): Business {
+export function unanswered(business: Business, { sendDeadline }: Intent): Business {
   return { ...business, unansweredAt: Math.max(sendDeadline, business.unansweredAt ?? 0) };
 }
 
@@ -593,237 +608,6 @@ export function withoutOwn(business: Business, request: ShareRequest | VerifyReq
   return withWaba(unparked, wabaId, rest);
 }
 
-/** What a look at an unsettled attempt found (S6). */
-export type ProbeFinding =
-  | { kind: "applied"; record: RecordReading }
-  | { kind: "absent" }
-  | { kind: "second-post" }
-  | { kind: "refused"; reason: RefuseReason; failure: Failure }
-  | { kind: "cannot-tell" }
-  | { kind: "in-doubt" };
-
-export type Probe = { funding: Funding; estate: EstateReading; startedAt: number };
-
-export function judgeProbe(business: Business, wabaId: string, probe: Probe, policy: Policy): ProbeFinding {
-  const waba = business.wabas[wabaId];
-  if (!isSharing(waba) || waba.intent === undefined) throw new Error(`WABA ${wabaId} has no attempt to look at`);
-  const { intent } = waba;
-  // A record of another line of ours is not what this POST made (H27m).
-  const sameLine = probe.estate.records.filter((one) => one.creditLineId === waba.creditLineId);
-  const record = fundingRecord(business.businessId, probe.funding, sameLine);
-  if (record !== undefined) return { kind: "applied", record };
-
-  const afterWindow = probe.startedAt > windowEnd(intent, policy.settleWindowMs);
-  return judgeAbsence(intent, isAbsent(business, wabaId, intent, probe), afterWindow, policy);
-}
-
-/** S6 of E4: what a look at the line's records says of the note on the business. */
-export function judgeRecordProbe(business: Business, probe: Probe, policy: Policy): ProbeFinding {
-  const { recordIntent: intent } = business;
-  if (intent === undefined) throw new Error("The business has no E4 to look at");
-  const { estate } = probe;
-  const own = estate.records.filter(
-    ({ receivingBusinessId, creditLineId }) =>
-      creditLineId === intent.creditLineId && receivingBusinessId === business.businessId,
-  );
-  // No record was live when the note was written: one that is now is this POST's, or as good as it.
-  const record = own.find(({ seen }) => seen === "live");
-  if (record !== undefined) return { kind: "applied", record };
-  const absent = estate.complete && !estate.records.some(isUnread);
-  const afterWindow = probe.startedAt > windowEnd(intent, policy.settleWindowMs);
-  return judgeAbsence(intent, absent, afterWindow, policy);
-}
-
-/** S6: two absences, the later one begun after the window, end the doubt of a first attempt; all else is a person's. */
-function judgeAbsence(intent: Intent, absent: boolean, afterWindow: boolean, policy: Policy): ProbeFinding {
-  if (!absent) return { kind: afterWindow ? "in-doubt" : "cannot-tell" };
-  if (!afterWindow || intent.absentAt === undefined) return { kind: "absent" };
-  if (intent.attempt > 1) return { kind: "in-doubt" };
-  // Meta's error named a fault of the command, and two looks say that nothing came of it: that is a refusal, not a doubt.
-  const { failure } = intent;
-  if (isRefusal(failure)) return { kind: "refused", reason: failure.reason, failure };
-  return { kind: policy.secondPost === "auto" ? "second-post" : "in-doubt" };
-}
-
-function isRefusal(failure: Failure | undefined): failure is Failure & { reason: "refused_by_meta" | "same_business" } {
-  return failure?.reason === "refused_by_meta" || failure?.reason === "same_business";
-}
-
-/** E7 readable and empty, and no live record at Meta that nothing but the lost POST would explain. */
-function isAbsent(business: Business, wabaId: string, intent: Intent, { funding, estate }: Probe): boolean {
-  if (!funding.known || funding.id !== undefined || !estate.complete) return false;
-  return Object.keys(estate.listed).every((allocationId) => {
-    const seen = estate.records.find((reading) => reading.allocationId === allocationId);
-    if (seen === undefined || seen.seen === "unreadable" || seen.seen === "strange") return false;
-    if (seen.seen !== "live") return true;
-    if (seen.receivingBusinessId !== business.businessId) return seen.receivingBusinessId !== undefined;
-    return isExplained(business, wabaId, intent, allocationId);
-  });
-}
-
-/** A live record is explained by having been known before the intent, or by being a sibling's. An id that came back to life is not. */
-export function isExplained(business: Business, wabaId: string, intent: Intent, allocationId: string): boolean {
-  const record = business.records[allocationId];
-  if (record === undefined || record.state === "deleted") return false;
-  if (record.recordedAt <= intent.madeAt) return true;
-  return Object.entries(business.wabas).some(
-    ([siblingId, sibling]) => siblingId !== wabaId && isShared(sibling) && sibling.allocationId === allocationId,
-  );
-}
-
-/** The second and last POST of an attempt that two looks found absent (S6). */
-export function intendSecondPost(
-  business: Business,
-  wabaId: string,
-  probe: Probe,
-  intent: Intent,
-  now: number,
-  policy: Policy,
-): Change {
-  const known = withRecords(business, probe.estate, now);
-  const waba = known.wabas[wabaId];
-  if (!isSharing(waba)) throw new Error(`WABA ${wabaId} has no attempt to repeat`);
-  const due = dueIn(waba.request, intent.sendDeadline + lookDelayMs(0, policy.settleWindowMs));
-  return changeTo(withWaba(known, wabaId, { ...waba, intent, due }));
-}
-
-/** The second and last E4. */
-export function intendSecondRecord(
-  business: Business,
-  probe: Probe,
-  intent: Intent,
-  now: number,
-  policy: Policy,
-): Change {
-  const known = withRecords(business, probe.estate, now);
-  const { recordIntent } = known;
-  if (recordIntent === undefined) throw new Error("The business has no E4 to repeat");
-  const due = { nextAt: intent.sendDeadline + lookDelayMs(0, policy.settleWindowMs), looks: 0, sweeps: 0 };
-  const { creditLineId, request } = recordIntent;
-  return changeTo({ ...known, recordIntent: { ...intent, creditLineId, request, due } });
-}
-
-/** Records a look at the E4's note. Applied: the share goes on at E5 by its due time, whoever looked. */
-export function recordRecordProbe(
-  business: Business,
-  probe: Probe,
-  finding: Exclude<ProbeFinding, { kind: "second-post" }>,
-  now: number,
-  policy: Policy,
-): Change {
-  const known = withRecords(business, probe.estate, now);
-  const { recordIntent, ...settled } = known;
-  if (recordIntent === undefined) throw new Error("The business has no E4 to look at");
-  const { request } = recordIntent;
-  const waba = known.wabas[request.wabaId];
-  if (!isSharing(waba)) throw new Error(`WABA ${request.wabaId} has no share to look at`);
-  if (finding.kind === "applied") {
-    const allocated = allocate(waba, finding.record.allocationId, now);
-    const live = withLive(unanswered(settled, recordIntent), finding.record, now);
-    return changeTo(withWaba(live, request.wabaId, allocated));
-  }
-  if (finding.kind === "refused") return refuse(settled, request, finding.reason, finding.failure);
-  const { intent, due, announce } = afterLook(recordIntent, recordIntent.due, finding, probe, now, policy);
-  const next = { ...known, recordIntent: { ...recordIntent, ...intent, due } };
-  return { business: next, events: announce ? [inDoubt(business, waba, recordIntent)] : [], conclusions: [] };
-}
-
-/** The note after a look that did not settle it: the next look comes later, but never steps over the end of the window. */
-function afterLook(
-  intent: Intent,
-  due: Due | undefined,
-  finding: { kind: "absent" | "cannot-tell" | "in-doubt" },
-  probe: Probe,
-  now: number,
-  policy: Policy,
-): { intent: Intent; due: Due; announce: boolean } {
-  const looks = (due?.looks ?? 0) + 1;
-  const end = windowEnd(intent, policy.settleWindowMs);
-  const later = now + lookDelayMs(looks, policy.settleWindowMs);
-  return {
-    intent: {
-      ...intent,
-      ...(finding.kind === "absent" && intent.absentAt === undefined ? { absentAt: probe.startedAt } : {}),
-      ...(finding.kind === "in-doubt" ? { inDoubt: true } : {}),
-    },
-    due: { nextAt: now <= end ? Math.min(later, end + 1) : later, looks, sweeps: 0 },
-    announce: finding.kind === "in-doubt" && intent.inDoubt !== true,
-  };
-}
-
-function inDoubt(business: Business, waba: Waba, intent: Intent): EventDraft {
-  const event = shareEvent("Share In Doubt", business.businessId, waba, waba.status);
-  return { ...event, reason: intent.failure?.reason ?? "no_answer" };
-}
-
-/** Records a look at an attempt. */
-export function recordProbe(
-  business: Business,
-  wabaId: string,
-  probe: Probe,
-  finding: Exclude<ProbeFinding, { kind: "second-post" }>,
-  now: number,
-  policy: Policy,
-): Change {
-  const known = withRecords(business, probe.estate, now);
-  const waba = known.wabas[wabaId];
-  if (!isSharing(waba) || waba.intent === undefined) throw new Error(`WABA ${wabaId} has no attempt to look at`);
-  if (finding.kind === "applied") {
-    const live = withLive(unanswered(known, waba.intent), finding.record, now);
-    return acceptShare(live, wabaId, finding.record.allocationId, now, policy);
-  }
-  if (finding.kind === "refused") {
-    const { intent: _closed, due: _due, ...rest } = waba;
-    return refuse(withWaba(known, wabaId, rest), waba.request, finding.reason, finding.failure);
-  }
-
-  const { intent, due, announce } = afterLook(waba.intent, waba.due, finding, probe, now, policy);
-  const next: Waba = { ...waba, intent, due: { ...due, request: waba.request } };
-  const events = announce ? [inDoubt(business, next, intent)] : [];
-  return { business: withWaba(known, wabaId, next), events, conclusions: [] };
-}
-
-/** S7: an answer whose intent is gone or of an older epoch. It deletes nothing; what it may do depends on the revocation. */
-export function recordLateAnswer(
-  business: Business,
-  request: ShareRequest,
-  answer: { allocationId: string; creditLineId: string; epoch: number; seen: RecordReading["seen"] },
-  now: number,
-): Change {
-  const { allocationId, creditLineId, epoch } = answer;
-  const waba = business.wabas[request.wabaId];
-  // Naming an id voids what we believed of it (A5): a record we confirmed deleted may live again.
-  const record: AllocationRecord = { creditLineId, epoch, state: "unknown", recordedAt: now };
-  const next: Business = { ...business, records: { ...business.records, [allocationId]: record } };
-  if (isShared(waba) && waba.allocationId === allocationId && epoch === business.epoch) return changeTo(next);
-
-  const { revocation } = business;
-  const base = {
-    wabaId: request.wabaId,
-    businessId: business.businessId,
-    commandId: request.commandId,
-    allocationConfigId: allocationId,
-    creditLineId,
-  };
-  if (revocation !== undefined && epoch < business.epoch) {
-    const due = { nextAt: now, looks: revocation.due?.looks ?? 0, sweeps: 0 };
-    if (revocation.state === "open") {
-      return changeTo({ ...next, revocation: { ...revocation, due } });
-    }
-    const settled = revocation.state === "done" || revocation.state === "nothing";
-    if (settled && answer.seen === "deleted") return changeTo(next);
-    // A later share, flagged or after a revocation of nothing: re-opening would take it along (H7c).
-    const sharedSince = business.recordIntent !== undefined || Object.values(business.wabas).some(isHeld);
-    if (settled && !sharedSince) {
-      const open = reopened(next, revocation, due);
-      const marked =
-        waba?.status === "revoked" ? withWaba(open, request.wabaId, { ...waba, status: "revoking" }) : open;
-      return { ...changeTo(marked), events: [{ ...base, detailType: "Revocation Started", reason: "late_record" }] };
-    }
-  }
-  return { ...changeTo(next), events: [{ ...base, detailType: "Drift Found", reason: "record_duplicate" }] };
-}
-
 const statusEvents = {
   shared: "Share Accepted",
   verified: "Share Verified",
@@ -859,6 +643,6 @@ function statusOf(waba: Waba | undefined): { status?: string } {
   return waba === undefined ? {} : { status: waba.status };
 }
 
-function changeTo(business: Business): Change {
+export function changeTo(business: Business): Change {
   return { business, events: [], conclusions: [] };
 }

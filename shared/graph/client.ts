@@ -32,13 +32,15 @@ export type Graph = {
   shareWithBusiness(target: { creditLineId: string; businessId: string }, send: Send): Promise<PostOutcome>;
   /** E5, with the customer's business token and never another. */
   attach(target: ShareTarget & { businessTokenSecret: string }, send: Send): Promise<PostOutcome>;
-  /** E9. `definite`: Meta processed it, with success or with an error that says so (R4). Throws `ThrottledError`: no further one may follow. */
+  /** E9. `refused`: there was nothing that Meta could delete, as it says. Throws `ThrottledError`: no further one may follow. */
   deleteAllocation(allocationId: string, send: Send): Promise<DeleteOutcome>;
 };
 
 export type Listed = { allocationId: string; deleted: boolean };
 export type ShareTarget = { creditLineId: string; wabaId: string; currency: string };
-export type DeleteOutcome = { kind: "definite"; at: number } | { kind: "unknown" | "no-effect"; failure: GraphFailure };
+export type DeleteOutcome =
+  | { kind: "definite" | "refused"; at: number }
+  | { kind: "unknown" | "no-effect"; failure: GraphFailure };
 
 const wabaSchema = z.object({
   owner_business_info: z.optional(reference),
@@ -175,8 +177,8 @@ export function createGraph(deps: CallerDeps): Graph {
       if (changed.kind === "done") return { kind: "definite", at: now() };
       const { kind, failure, throttledUntil } = changed;
       if (throttledUntil !== undefined) throw new ThrottledError(throttledUntil);
-      // "Already revoked" comes as an error (M): processed all the same; E6 decides what it is worth.
-      if (failure.class === "rejected" || failure.class === "missing") return { kind: "definite", at: now() };
+      // "Already revoked" comes as an error (M).
+      if (failure.class === "rejected" || failure.class === "missing") return { kind: "refused", at: now() };
       return { kind, failure };
     },
   };

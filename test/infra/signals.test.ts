@@ -54,6 +54,7 @@ describe("alarms over the functions' own metrics", () => {
         ["QuotaUsed", 80],
         ["SystemTokenDead", 1],
         ["EffectUnseen", 600],
+        ["ItemsUnserved", 1],
         ["AnsweredByOtherVersion", 1],
         ["OldestUnsharedButFunded", (48 + 6) * 3600],
       ]),

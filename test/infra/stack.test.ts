@@ -474,7 +474,7 @@ describe("alarms", () => {
   const alarms = propertiesOf("AWS::CloudWatch::Alarm");
 
   test("tell in a sentence who is hurt, and wake the configured topics", () => {
-    expect(alarms).toHaveLength(3 * 4 + 4 + 8 + 11);
+    expect(alarms).toHaveLength(3 * 4 + 4 + 8 + 12);
     for (const alarm of alarms) {
       expect(alarm.AlarmDescription).toMatch(/^[A-Z].{40,}\. Runbook: infra\/ops\/runbooks\/[a-z-]+\.md$/);
       expect(alarm.AlarmActions).toEqual([topic]);

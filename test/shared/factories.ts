@@ -15,7 +15,8 @@ import type {
 import { dueIn, newBusiness } from "../../shared/domain/business.ts";
 import type { EstateReading, RecordReading, WabaReading } from "../../shared/domain/readings.ts";
 import type { Failure, Reason } from "../../shared/domain/reasons.ts";
-import type { Probe, ShareFacts } from "../../shared/domain/share.ts";
+import type { Probe } from "../../shared/domain/probe.ts";
+import type { ShareFacts } from "../../shared/domain/share.ts";
 
 /** What the tests of the domain are about, unless they say otherwise: one business, two of its WABAs, two allocations. */
 export const businessId = "200000000000001";

@@ -318,6 +318,11 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         ({ kind, allocationId, callNumber }) =>
           callNumber !== undefined && allocationId === recordId && isBeginning(kind),
       );
+      const last = changes.findLast(
+        ({ kind, allocationId }) => allocationId === recordId && (isBeginning(kind) || kind === "allocation_deleted"),
+      );
+      // Hands have ended that life: there is nothing to delete, and the list says so.
+      if (last !== begun && last?.callNumber === undefined) continue;
       const deletedAt = ledger.find(
         ({ n, time }) =>
           calls.get(n)?.name === "E9" && calls.get(n)?.subject === recordId && time >= (begun?.time ?? 0),

@@ -10,6 +10,7 @@ import type { AnyFunction, Swap } from "./swap.ts";
 export type Mutant = { name: string; breaks: string[]; swaps: Swap[]; isSeldom?: true };
 
 const share = "shared/domain/share.ts";
+const probe = "shared/domain/probe.ts";
 const revoke = "shared/domain/revoke.ts";
 const readings = "shared/domain/readings.ts";
 const business = "shared/domain/business.ts";
@@ -61,7 +62,7 @@ export const mutants: readonly Mutant[] = [
   swap(
     "second-post-after-one-absence",
     ["I1a", "I1b"],
-    share,
+    probe,
     "judgeAbsence",
     (real) =>
       (intent, absent, ...rest) =>
@@ -311,6 +312,13 @@ export const mutants: readonly Mutant[] = [
         probed !== true,
   ),
 
+  seldom(swap("refused-delete-believed", ["I2b"], revoke, "isDeleteAnswer", () => () => true)),
+  seldom(
+    swap("waiting-share-asked-about-often", ["rest"], share, "decideShare", (real) => (...args) => {
+      const decision = real(...args);
+      return decision.kind === "later" ? { ...decision, until: 0 } : decision;
+    }),
+  ),
   swap("deletions-not-noted", ["I2a"], revoke, "withDeletions", () => (item) => item),
   swap("reopened-without-its-attempts", ["chart"], business, "reopened", (real) => (item, ...rest) => ({
     ...real(item, ...rest),

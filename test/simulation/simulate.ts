@@ -15,7 +15,8 @@ npm run simulate -- --mutant NAME | all            a product with one rule taken
                     [--histories N] [--seeds 1,2,3]  within N histories (2000) under each of the seeds; of all, those
                                                      that take longer only in the histories that are kept of them
                     [--corpus]                       only in the kept histories that it once broke, and in each of them
-                    [--keep WHY]                     puts the first history that catches it into the corpus, shrunk
+                    [--keep WHY]                     puts the first history that catches it into the corpus, shrunk;
+                                                     with --history K, that one
 
 --all-violations  goes on after a violation, and counts them
 --workers N       threads (2)
@@ -152,7 +153,7 @@ async function hunt(hunted: readonly Mutant[], options: Options): Promise<boolea
       }
     } else {
       for (const seed of options.seeds) {
-        const seeds = seedsOf(seed, options.histories);
+        const seeds = options.history === undefined ? seedsOf(seed, options.histories) : [options.history];
         const { violations } = await run(seeds, options, {
           ...onlyFirst,
           shrinks: options.keepWhy !== undefined,

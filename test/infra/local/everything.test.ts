@@ -11,7 +11,7 @@ import { type Everything, runEverything, secrets } from "./everything.ts";
 let run: Everything;
 beforeAll(async () => {
   run = await runEverything();
-}, 240_000);
+}, 400_000);
 afterAll(() => run?.close());
 
 describe("the roles", () => {

@@ -3,7 +3,13 @@ import type { IncomingMessage } from "node:http";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { DeleteItemCommand, DynamoDBClient, paginateScan, QueryCommand } from "@aws-sdk/client-dynamodb";
+import {
+  DeleteItemCommand,
+  DynamoDBClient,
+  paginateScan,
+  PutItemCommand,
+  QueryCommand,
+} from "@aws-sdk/client-dynamodb";
 import { ReceiveMessageCommand, SendMessageCommand, SQSClient } from "@aws-sdk/client-sqs";
 import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
 import { expect, vi } from "vitest";
@@ -230,6 +236,9 @@ export async function runEverything() {
   await send("verify", mismatched);
   await until(() => count("Share Mismatched", waba(5)) > 0, { sweeping: true });
 
+  await spoil(stack, `BUSINESS#${business(14)}`);
+  await until(() => logs.some((line) => line.includes("ItemsUnserved")), { sweeping: true });
+
   witness.begin(steps.left);
   const handshake = new URL(stack.about.webhookUrl ?? "");
   handshake.searchParams.set("hub.mode", "subscribe");
@@ -345,6 +354,14 @@ async function forgetAudit(stack: LocalStack, pk: string): Promise<void> {
   for (const { sk } of Items) {
     if (sk !== undefined) await client.send(new DeleteItemCommand({ TableName, Key: { ...marshall({ pk }), sk } }));
   }
+  client.destroy();
+}
+
+/** An item that no release can read, and that is due. */
+async function spoil(stack: LocalStack, pk: string): Promise<void> {
+  const client = new DynamoDBClient(localClient(stack.aws.endpoint));
+  const Item = marshall({ pk, version: 1, status: "of another release", dueShard: "due-0", dueAt: 1 });
+  await client.send(new PutItemCommand({ TableName: stack.about.tables.state, Item }));
   client.destroy();
 }
 

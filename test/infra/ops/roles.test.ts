@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
@@ -82,6 +82,7 @@ const inConsole = "In AWS's console: no command needs it.";
 /** What each permission is for. `Look` is on both roles, `Act` on the one that acts. */
 const uses: Use[] = [
   ...usesOf("Look", ["dynamodb:GetItem"], state, looking.explain),
+  ...usesOf("Look", ["dynamodb:BatchGetItem"], state, looking.status),
   ...usesOf("Look", ["dynamodb:Scan"], state, looking.list),
   ...usesOf("Look", ["dynamodb:DescribeTable"], [...state, "<Audit.Arn>"], looking.preflight),
   ...usesOf("Look", ["dynamodb:Query"], ["<State.Arn>/index/DueIndex"], looking.status),
@@ -214,8 +215,12 @@ function isAllowed(call: AwsCall, { role, line }: Step): boolean {
 
 beforeAll(async () => {
   folder = mkdtempSync(path.join(tmpdir(), "roles-"));
+  const stageConfigFile = path.join(folder, "stage.json");
+  // Nothing is served behind the commands' backs.
+  writeFileSync(stageConfigFile, JSON.stringify({ dueSweepMinutes: 60, onPartnerRemoved: "hold" }));
   stack = await startLocalStack({
     port: 0,
+    stageConfigFile,
     onCall: async (call, proceed) => {
       const step = stepsByKey.get(call.accessKeyId ?? "");
       if (step === undefined || isAllowed(call, step)) return proceed();
@@ -235,7 +240,7 @@ beforeAll(async () => {
   const SecretId = stack.about.secrets.systemToken;
   await secrets.send(new PutSecretValueCommand({ SecretId, SecretString: sampleSystemToken }));
   secrets.destroy();
-}, 240_000);
+}, 400_000);
 afterAll(async () => {
   await stack?.close();
   rmSync(folder, { recursive: true });
@@ -279,7 +284,7 @@ async function prepare(): Promise<void> {
   const removal = revokeRequest({ reason: "partner_removed", wabaId: wabaId(1), requestedAt: longAgo });
   const due = { nextAt: now + 3_600_000, looks: 0, sweeps: 0 };
   const leaving = newBusiness(businessId(1), now);
-  const held = { requests: [removal], reason: "siblings" as const, since: longAgo, due };
+  const held = { requests: [removal], reason: "by_policy" as const, since: longAgo, due };
   await store.commit(leaving, { business: { ...leaving, held }, events: [], conclusions: [] }, now);
   await store.saveRemovals(undefined, { next: { state: "stopped", recent: {} }, events: [] }, now);
 

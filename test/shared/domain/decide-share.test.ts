@@ -85,7 +85,10 @@ describe("an unsettled attempt on the WABA", () => {
     const waiting = { [wabaId]: { request, due: { nextAt: now, looks: 0, sweeps: 0 } } };
     const facts = { business: { ...attempted, waiting }, probed: true };
     expect(decide({ ...facts, request })).toMatchObject({ kind: "wait" });
-    expect(decide({ ...facts, request: { ...request, commandId: "share-3" } })).toEqual({ kind: "later" });
+    expect(decide({ ...facts, request: { ...request, commandId: "share-3" } })).toEqual({
+      kind: "later",
+      until: now,
+    });
   });
 
   test("is looked at even while a revocation is open", () => {

@@ -2,8 +2,9 @@ import { describe, expect, test } from "vitest";
 import type { Business, Intent } from "../../../shared/domain/business.ts";
 import { windowEnd } from "../../../shared/domain/business.ts";
 import type { RecordReading } from "../../../shared/domain/readings.ts";
-import type { Probe, ProbeFinding } from "../../../shared/domain/share.ts";
-import { decideShare, judgeProbe, recordLateAnswer, recordProbe } from "../../../shared/domain/share.ts";
+import type { Probe, ProbeFinding } from "../../../shared/domain/probe.ts";
+import { judgeProbe, recordLateAnswer, recordProbe } from "../../../shared/domain/probe.ts";
+import { decideShare } from "../../../shared/domain/share.ts";
 import {
   allocationId,
   business,

@@ -37,20 +37,22 @@ import {
 } from "../../../shared/domain/revoke.ts";
 import type { PostOutcome, ShareFacts } from "../../../shared/domain/share.ts";
 import {
+  intendSecondPost,
+  intendSecondRecord,
+  judgeProbe,
+  judgeRecordProbe,
+  recordLateAnswer,
+  recordProbe,
+  recordRecordProbe,
+} from "../../../shared/domain/probe.ts";
+import {
   adoptShare,
   answerRevoked,
   concludeShare,
   decideShare,
   intendRecord,
-  intendSecondPost,
-  intendSecondRecord,
   intendShare,
-  judgeProbe,
-  judgeRecordProbe,
   parkShare,
-  recordLateAnswer,
-  recordProbe,
-  recordRecordProbe,
   refuse,
   settleRecord,
   settleShare,

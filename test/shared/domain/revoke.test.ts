@@ -6,6 +6,7 @@ import type { RevocationRun } from "../../../shared/domain/revoke.ts";
 import {
   announceRevokedAgain,
   decideRevoke,
+  isDeleteAnswer,
   joinRevocation,
   markRevocation,
   mayDelete,
@@ -14,7 +15,8 @@ import {
   withDeletions,
   refuseRevoke,
 } from "../../../shared/domain/revoke.ts";
-import { intendShare, recordLateAnswer } from "../../../shared/domain/share.ts";
+import { recordLateAnswer } from "../../../shared/domain/probe.ts";
+import { intendShare } from "../../../shared/domain/share.ts";
 import {
   allocationId,
   business,
@@ -309,6 +311,20 @@ describe("a DELETE", () => {
 
   test("is sent for a record that the list shows and nobody recorded (H1)", () => {
     expect(mayDelete(revoking({ records: {} }), recordReading())).toBe(true);
+  });
+});
+
+describe("H18: the answer to a DELETE that there is nothing to delete", () => {
+  test("counts only when E6 can no longer show an earlier life of the id", () => {
+    const item = revoking();
+    const recordedAt = item.records[allocationId]?.recordedAt ?? NaN;
+    function counts(kind: "definite" | "refused", at: number, id = allocationId): boolean {
+      return isDeleteAnswer(item, id, { kind, at }, policy);
+    }
+    expect(counts("definite", recordedAt)).toBe(true);
+    expect(counts("refused", recordedAt + settleWindowMs)).toBe(false);
+    expect(counts("refused", recordedAt + settleWindowMs + 1)).toBe(true);
+    expect(counts("refused", now, "9100000000009999")).toBe(false);
   });
 });
 

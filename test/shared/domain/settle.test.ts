@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { Business, RecordIntent } from "../../../shared/domain/business.ts";
 import { dueEntries, windowEnd } from "../../../shared/domain/business.ts";
 import { closeAttempt, decideSettle, type SettleDecision, settleApplied } from "../../../shared/domain/settle.ts";
-import type { Probe } from "../../../shared/domain/share.ts";
+import type { Probe } from "../../../shared/domain/probe.ts";
 import { decideShare } from "../../../shared/domain/share.ts";
 import {
   allocationId,

@@ -2,12 +2,12 @@ import { describe, expect, test } from "vitest";
 import type { Business } from "../../../shared/domain/business.ts";
 import { dueIn, resharedAt } from "../../../shared/domain/business.ts";
 import type { PostOutcome } from "../../../shared/domain/share.ts";
+import { intendSecondPost } from "../../../shared/domain/probe.ts";
 import {
   adoptShare,
   answerRevoked,
   concludeShare,
   decideShare,
-  intendSecondPost,
   intendShare,
   parkShare,
   refuse,
@@ -344,7 +344,7 @@ describe("a share that waits on the item", () => {
     const parked = parkShare(shareFacts({ request: first }), until).business;
     const stored = { ...parked, epoch: 1, revocation: openRevocation({ requestedAt: now - settleWindowMs }) };
     const request = shareRequest({ commandId: "share-2", requestedAt: first.requestedAt + offset });
-    expect(decideShare(shareFacts({ business: stored, request }), policy)).toEqual({ kind: "later" });
+    expect(decideShare(shareFacts({ business: stored, request }), policy)).toEqual({ kind: "later", until });
     expect(decideShare(shareFacts({ business: stored, request: first }), policy)).toMatchObject({ kind: "wait" });
   });
 });

@@ -1,13 +1,11 @@
 import { describe, expect, test } from "vitest";
 import { dueEntries, type Business, type RecordIntent } from "../../../shared/domain/business.ts";
 import { markRevocation, recordRun, decideRevoke } from "../../../shared/domain/revoke.ts";
+import { judgeRecordProbe, recordLateAnswer, recordRecordProbe } from "../../../shared/domain/probe.ts";
 import {
   decideShare,
   intendRecord,
   intendShare,
-  judgeRecordProbe,
-  recordLateAnswer,
-  recordRecordProbe,
   settleRecord,
   settleShare,
   type ShareFacts,

@@ -460,7 +460,7 @@ describe("a share", () => {
 });
 
 describe("a DELETE", () => {
-  test("is definite when Meta says so, also of a record that is deleted already or unknown", async () => {
+  test("is definite when Meta says so; refused of a record that is deleted already or unknown", async () => {
     const meta = await startMeta({ repeatedDelete: "error" });
     const { allocationId, businessId } = await funded(meta);
     expect(await meta.graph.deleteAllocation(allocationId, send())).toEqual({
@@ -468,8 +468,8 @@ describe("a DELETE", () => {
       at: expect.any(Number),
     });
     expect(liveAllocations(meta.model, line, businessId, Date.now())).toEqual([]);
-    expect(await meta.graph.deleteAllocation(allocationId, send())).toMatchObject({ kind: "definite" });
-    expect(await meta.graph.deleteAllocation("910000000009999", send())).toMatchObject({ kind: "definite" });
+    expect(await meta.graph.deleteAllocation(allocationId, send())).toMatchObject({ kind: "refused" });
+    expect(await meta.graph.deleteAllocation("910000000009999", send())).toMatchObject({ kind: "refused" });
     expect(meta.calls("E9")).toHaveLength(3);
   });
 

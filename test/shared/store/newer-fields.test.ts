@@ -6,7 +6,7 @@ import type { Business } from "../../../shared/domain/business.ts";
 import { withWaba } from "../../../shared/domain/business.ts";
 import { opened } from "../../../shared/domain/findings.ts";
 import { createFindingStore } from "../../../shared/store/finding-store.ts";
-import { keys } from "../../../shared/store/items.ts";
+import { keys, storedWaba } from "../../../shared/store/items.ts";
 import { createScanStore } from "../../../shared/store/scan-store.ts";
 import { createStateStore } from "../../../shared/store/state-store.ts";
 import { revokeRequest, shareRequest } from "../../support/commands.ts";
@@ -69,6 +69,14 @@ const business: Business = {
   waiting: { "120000000000004": { request, due } },
 };
 
+/** As the store writes it. */
+const item = {
+  ...business,
+  wabas: JSON.parse(
+    JSON.stringify(Object.fromEntries(Object.entries(business.wabas).map(([id, waba]) => [id, storedWaba(id, waba)]))),
+  ),
+};
+
 /** Every object of an item with a field that this release has never heard of. */
 function withNewerFields(value: unknown, path = ""): unknown {
   if (Array.isArray(value)) return value.map((one, index) => withNewerFields(one, `${path}[${index}]`));
@@ -79,8 +87,8 @@ function withNewerFields(value: unknown, path = ""): unknown {
   return { ...Object.fromEntries(own), ...(isMap ? {} : { newerField: { of: `item${path}` } }) };
 }
 
-async function write(pk: string, item: object): Promise<void> {
-  const newer = withNewerFields(item) as Record<string, unknown>;
+async function write(pk: string, content: object): Promise<void> {
+  const newer = withNewerFields(content) as Record<string, unknown>;
   await client.send(new PutItemCommand({ TableName, Item: marshall({ pk, ...newer }) }));
 }
 async function read(pk: string): Promise<Record<string, unknown>> {
@@ -91,14 +99,14 @@ async function read(pk: string): Promise<Record<string, unknown>> {
 describe("fields of a newer release outlive a write of this one", () => {
   test("in a business, wherever they stand", async () => {
     const store = createStateStore({ client, tableName: TableName, newId });
-    await write(keys.business(businessId), business);
+    await write(keys.business(businessId), item);
     const loaded = (await store.loadBusiness(businessId))!;
     const { due: _done, ...waba } = loaded.wabas["120000000000002"]!;
     const change = withWaba(loaded, "120000000000002", { ...waba, status: "mismatched" } as never);
     expect(await store.commit(loaded, { business: change, events: [], conclusions: [] }, 5)).toMatchObject({
       saved: true,
     });
-    const expected = withNewerFields(business) as Business;
+    const expected = withNewerFields(item) as Business;
     Object.assign(expected.wabas["120000000000002"]!, { status: "mismatched" });
     expect(await read(keys.business(businessId))).toEqual({
       ...expected,
@@ -115,7 +123,7 @@ describe("fields of a newer release outlive a write of this one", () => {
   test("but what a write sets anew is not kept from before: nothing is due any more", async () => {
     const store = createStateStore({ client, tableName: TableName, newId });
     const pk = keys.business("110000000000009");
-    const { held: _held, recordIntent: _note, revocation: _over, ...settled } = business;
+    const { held: _held, recordIntent: _note, revocation: _over, ...settled } = item;
     const idle = { ...settled, businessId: "110000000000009", wabas: {}, waiting: {} };
     await write(pk, { ...idle, dueShard: "due-1", dueAt: 5, transitionId: "before", events: [] });
     const loaded = (await store.loadBusiness("110000000000009"))!;
