@@ -74,8 +74,8 @@ export function tasks(known: Known, now: number): Task[] {
   const found: Task[] = [];
   if (limits.tokenIsDead) found.push(taskOf("token_dead", {}, "Commands wait: "));
   if (business !== undefined) {
-    for (const [wabaId, waba] of Object.entries(business.wabas)) found.push(...wabaTasks(business, wabaId, waba));
     found.push(...revocationTasks(business));
+    for (const [wabaId, waba] of Object.entries(business.wabas)) found.push(...wabaTasks(business, wabaId, waba));
   }
   const pending = pointer?.pendingRevoke;
   if (pending !== undefined && pointer !== undefined && now - pending.since > ownerUnknownMs) {
@@ -124,6 +124,8 @@ function wabaTasks(business: Business, wabaId: string, waba: Waba): Task[] {
       { ...taskOf(reason, { wabaId, businessId: business.businessId, commandId: waba.request.commandId }), wabaId },
     ];
   }
+  // A WABA that left shows nothing: its removal says so already.
+  if (waba.removedAt !== undefined) return [];
   // What Meta could not answer is asked again by itself.
   if (isShared(waba) && waba.lastFailure !== undefined && waba.lastFailure.reason !== "meta_unavailable") {
     const { reason } = waba.lastFailure;
