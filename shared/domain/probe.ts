@@ -37,7 +37,7 @@ export function judgeProbe(business: Business, wabaId: string, probe: Probe, pol
   if (record !== undefined) return { kind: "applied", record };
 
   const afterWindow = probe.startedAt > windowEnd(intent, policy.settleWindowMs);
-  return judgeAbsence(intent, isAbsent(business, wabaId, intent, probe), afterWindow, policy);
+  return judgeAbsence(intent, isAbsent(business, intent, probe), afterWindow, policy);
 }
 
 /** S6 of E4: what a look at the line's records says of the note on the business. */
@@ -69,28 +69,28 @@ function judgeAbsence(intent: Intent, absent: boolean, afterWindow: boolean, pol
 }
 
 /** E7 readable and empty, and no live record at Meta that nothing but the lost POST would explain. */
-function isAbsent(business: Business, wabaId: string, intent: Intent, { funding, estate }: Probe): boolean {
+function isAbsent(business: Business, intent: Intent, { funding, estate }: Probe): boolean {
   if (!funding.known || funding.id !== undefined || !estate.complete) return false;
   return Object.keys(estate.listed).every((allocationId) => {
     const seen = estate.records.find((reading) => reading.allocationId === allocationId);
     if (seen === undefined || seen.seen === "unreadable" || seen.seen === "strange") return false;
     if (seen.seen !== "live") return true;
     if (seen.receivingBusinessId !== business.businessId) return seen.receivingBusinessId !== undefined;
-    return isExplained(business, wabaId, intent, allocationId);
+    return isExplained(business, intent, allocationId);
   });
 }
 
-/** A live record is explained by having been known before the intent, or by being a sibling's. An id that came back to life is not. */
-export function isExplained(business: Business, wabaId: string, intent: Intent, allocationId: string): boolean {
-  const record = business.records[allocationId];
+/**
+ * A live record is explained by having been known before the intent, or by another POST's answer. That a sibling uses it
+ * explains nothing: it may have attached itself to what the lost POST made (found by simulation).
+ */
+export function isExplained({ records }: Business, intent: Intent, allocationId: string): boolean {
+  const record = records[allocationId];
+  // An id that came back to life is not explained by its earlier one.
   if (record === undefined || record.state === "deleted") return false;
-  if (record.recordedAt <= intent.madeAt) return true;
-  return Object.entries(business.wabas).some(
-    ([siblingId, sibling]) => siblingId !== wabaId && isShared(sibling) && sibling.allocationId === allocationId,
-  );
+  return record.recordedAt <= intent.madeAt || record.answered === true;
 }
 
-/** The second and last POST of an attempt that two looks found absent (S6). */
 export function intendSecondPost(
   business: Business,
   wabaId: string,

@@ -97,8 +97,9 @@ export function withRecords(business: Business, estate: EstateReading, now: numb
     // An id that came back to life is as good as new: nothing that was known before explains it (H7d).
     const revived = known.state === "deleted" && reading.seen === "live";
     const recordedAt = revived ? now : known.recordedAt;
-    const own = records[reading.allocationId] ?? known;
-    records[reading.allocationId] = { ...own, state: reading.seen, readAt: reading.readAt, recordedAt };
+    const { answered, ...own } = records[reading.allocationId] ?? known;
+    const madeBy = answered === undefined || revived ? {} : { answered };
+    records[reading.allocationId] = { ...own, ...madeBy, state: reading.seen, readAt: reading.readAt, recordedAt };
   }
   return { ...business, records, ...(estate.complete ? { listedAt: estate.startedAt } : {}) };
 }

@@ -1,5 +1,5 @@
 import type { Business, Change, Intent, Policy, ShareRequest } from "./business.ts";
-import { isSharing, windowEnd, withWaba } from "./business.ts";
+import { isShared, isSharing, windowEnd, withWaba } from "./business.ts";
 import type { Failure } from "./reasons.ts";
 import type { Probe } from "./probe.ts";
 import { isExplained, judgeProbe, judgeRecordProbe, recordProbe, recordRecordProbe } from "./probe.ts";
@@ -58,7 +58,8 @@ export function decideSettle(business: Business, wabaId: string, probe: Probe, p
   const unexplained = live.filter(
     ({ allocationId, receivingBusinessId: receiver }) =>
       (receiver === undefined || receiver === business.businessId) &&
-      !isExplained(business, wabaId, intent, allocationId),
+      !isExplained(business, intent, allocationId) &&
+      !isSiblings(business, wabaId, allocationId),
   );
   const paying = funding.known
     ? live.filter(({ receivingCredentialId: id }) => id !== undefined && id === funding.id)
@@ -68,6 +69,13 @@ export function decideSettle(business: Business, wabaId: string, probe: Probe, p
   // What cannot be seen to be unfunded must have nothing that could fund it.
   if (guard === "waba" && !funding.known && live.length > 0) return cannotTell(funding.failure);
   return { kind: "close" };
+}
+
+/** That a sibling is paid for by it is enough for a person, not for another POST by itself. */
+function isSiblings({ wabas }: Business, wabaId: string, allocationId: string): boolean {
+  return Object.entries(wabas).some(
+    ([id, waba]) => id !== wabaId && isShared(waba) && waba.allocationId === allocationId,
+  );
 }
 
 function cannotTell(failure: Failure | undefined): SettleDecision {

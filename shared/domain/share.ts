@@ -361,11 +361,18 @@ export function settleShare(
   const base = { guard: "waba" as const, wabaId, intentId: intent.id, epoch: intent.epoch };
 
   if (outcome.kind === "accepted") {
-    const record = { creditLineId: waba.creditLineId, epoch: intent.epoch, state: "unknown", recordedAt: now } as const;
-    const change = acceptShare(business, wabaId, outcome.allocationId, now, policy);
+    const { allocationId } = outcome;
+    const change = acceptShare(business, wabaId, allocationId, now, policy);
     const accepted = change.business.wabas[wabaId];
     if (accepted === undefined) throw new Error(`WABA ${wabaId} is gone`);
-    return { ...base, waba: accepted, record: { allocationId: outcome.allocationId, record }, change };
+    const known = business.records[allocationId];
+    // E5 makes no record: what is known of the one that it names stays.
+    const isAttached = waba.status === "allocated";
+    if (isAttached && known !== undefined && !isConfirmedDeleted(known)) return { ...base, waba: accepted, change };
+    const { creditLineId } = waba;
+    const found: AllocationRecord = { creditLineId, epoch: intent.epoch, state: "unknown", recordedAt: now };
+    const record = isAttached ? found : { ...found, answered: true as const };
+    return { ...base, waba: accepted, record: { allocationId, record }, change };
   }
 
   // An error on a second attempt may be the first one's effect speaking (H11): it closes nothing.
@@ -414,7 +421,13 @@ export function settleRecord(
 
   if (outcome.kind === "accepted") {
     const { allocationId } = outcome;
-    const record = { creditLineId, epoch: intent.epoch, state: "unknown", recordedAt: now } as const;
+    const record = {
+      creditLineId,
+      epoch: intent.epoch,
+      state: "unknown",
+      recordedAt: now,
+      answered: true,
+    } as const;
     const allocated = allocate(waba, allocationId, now);
     return {
       ...base,

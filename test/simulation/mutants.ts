@@ -312,6 +312,18 @@ export const mutants: readonly Mutant[] = [
         probed !== true,
   ),
 
+  seldom(
+    swap(
+      "sibling-explains-what-it-found",
+      ["I1b"],
+      probe,
+      "isExplained",
+      (real) =>
+        (item, ...rest) =>
+          real(item, ...rest) ||
+          Object.values<{ allocationId?: string }>(item.wabas).some(({ allocationId }) => allocationId === rest[1]),
+    ),
+  ),
   seldom(swap("refused-delete-believed", ["I2b"], revoke, "isDeleteAnswer", () => () => true)),
   seldom(
     swap("waiting-share-asked-about-often", ["rest"], share, "decideShare", (real) => (...args) => {

@@ -84,10 +84,14 @@ describe("a look finds an attempt absent", () => {
     expect(judge(stored, seeing([recordReading()]))).toEqual({ kind: "absent" });
   });
 
-  test("H12d: when the only live record is a sibling's", () => {
+  test("H12d: when the only live record is what another POST was answered with, and not when a sibling only uses it", () => {
     const wabas = { [wabaId]: sharingWaba(), [siblingId]: sharedWaba() };
-    const stored = business({ wabas, records: { [allocationId]: record({ recordedAt: now }) } });
-    expect(judge(stored, seeing([recordReading()]))).toEqual({ kind: "absent" });
+    const found = record({ recordedAt: now });
+    const answered = { ...found, answered: true as const };
+    const seen = seeing([recordReading()]);
+    expect(judge(business({ wabas, records: { [allocationId]: answered } }), seen)).toEqual({ kind: "absent" });
+    // A sibling's E5 may have attached it to what the lost POST made (histories 7005950 and 7012893).
+    expect(judge(business({ wabas, records: { [allocationId]: found } }), seen)).toEqual({ kind: "cannot-tell" });
   });
 
   test.each(["deleted", "missing"] as const)("when what is listed is %s", (seen) => {

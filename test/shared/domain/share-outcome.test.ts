@@ -171,7 +171,7 @@ describe("the answer to a POST", () => {
     expect(settled.waba).toEqual(sharedWaba({ due: dueIn(request, now + 30_000) }));
     expect(settled.record).toEqual({
       allocationId,
-      record: { creditLineId: lineId, epoch: 0, state: "unknown", recordedAt: now },
+      record: { creditLineId: lineId, epoch: 0, state: "unknown", recordedAt: now, answered: true },
     });
     expect(settled.change.conclusions).toEqual([
       {
@@ -206,7 +206,13 @@ describe("the answer to a POST", () => {
 
   test("H18: that names an id which a revocation had confirmed deleted voids that confirmation", () => {
     const { record: kept } = settle({ kind: "accepted", allocationId }, intent({ epoch: 1 }));
-    expect(kept?.record).toEqual({ creditLineId: lineId, epoch: 1, state: "unknown", recordedAt: now });
+    expect(kept?.record).toEqual({
+      creditLineId: lineId,
+      epoch: 1,
+      state: "unknown",
+      recordedAt: now,
+      answered: true,
+    });
   });
 
   test("that was rejected before any effect closes the intent, and keeps a due time: a duplicate may have left the command to the item", () => {

@@ -180,6 +180,17 @@ describe("H12: the note of an E4 is the business's", () => {
     expect(next.intent).toBeUndefined();
   });
 
+  test("an accepted E5 leaves what is known of the record as it is: it made none", () => {
+    const waba = sharingWaba({ status: "allocated", allocationId, request: twoCalls });
+    const stored = business({ wabas: { [wabaId]: waba }, records: { [allocationId]: record() } });
+    const outcome = { kind: "accepted", allocationId } as const;
+    expect(settleShare(stored, intent(), twoCalls, outcome, now, policy).record).toBeUndefined();
+    const dead = record({ state: "deleted", readAt: now, deleteAnswered: { at: now - 1, epoch: 0 } });
+    const before = { ...stored, records: { [allocationId]: dead } };
+    const { record: kept } = settleShare(before, intent(), twoCalls, outcome, now, policy);
+    expect(kept?.record).toEqual({ creditLineId: lineId, epoch: 0, state: "unknown", recordedAt: now });
+  });
+
   test("E5's note stands on the allocated WABA", () => {
     const { business: next } = intendShare(facts({ estate: oneRecord() }), intent(), policy, allocationId);
     expect(next.wabas[wabaId]).toMatchObject({ status: "allocated", allocationId, intent: { id: "intent-1" } });
