@@ -12,7 +12,8 @@ export type WabaReading = {
 };
 
 /** `known` without an id: nothing pays for this WABA. */
-export type Funding = { known: true; id?: string } | { known: false; failure?: Failure };
+/** `blind`: one token alone saw nothing, and it may be one that does not see what pays (unknown 10). */
+export type Funding = { known: true; id?: string; blind?: true } | { known: false; failure?: Failure };
 
 /** E6 of one record. `strange`: a `request_status` that Meta does not document. */
 export type RecordReading = {

@@ -97,7 +97,10 @@ export function createGraph(deps: CallerDeps): Graph {
 
     async readFunding(wabaId, businessTokenSecret, signal) {
       const reply = await readWabaFields(wabaId, businessTokenSecret, ["primary_funding_id"], signal);
-      return reply.ok ? fundingOf(reply.value.found.primary_funding_id) : unreadable(reply.failure);
+      if (!reply.ok) return unreadable(reply.failure);
+      const { found, by } = reply.value;
+      const funding = fundingOf(found.primary_funding_id);
+      return found.primary_funding_id === undefined && by !== undefined ? { ...funding, blind: true } : funding;
     },
 
     async readAllocation(allocationId, creditLineId, signal) {

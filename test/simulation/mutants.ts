@@ -324,6 +324,15 @@ export const mutants: readonly Mutant[] = [
           Object.values<{ allocationId?: string }>(item.wabas).some(({ allocationId }) => allocationId === rest[1]),
     ),
   ),
+  seldom(
+    swap(
+      "one-token-sees-enough",
+      ["I1b"],
+      probe,
+      "isAbsent",
+      (real) => (item, intent, seen) => real(item, intent, { ...seen, funding: { ...seen.funding, blind: undefined } }),
+    ),
+  ),
   seldom(swap("refused-delete-believed", ["I2b"], revoke, "isDeleteAnswer", () => () => true)),
   seldom(
     swap("waiting-share-asked-about-often", ["rest"], share, "decideShare", (real) => (...args) => {

@@ -89,8 +89,8 @@ describe("an answer as Meta's page prints it", () => {
     [`{"primary_funding_id":"${big}","id":"12"}`, { known: true, id: big }],
     [`{"primary_funding_id":${big}}`, { known: true, id: big }],
     [`{"primary_funding_id":12345}`, { known: true, id: "12345" }],
-    [`{"id":"12"}`, { known: true }],
-    [`{}`, { known: true }],
+    [`{"id":"12"}`, { known: true, blind: true }],
+    [`{}`, { known: true, blind: true }],
   ])("tells what pays for a WABA (E7): %s", async (body, funding) => {
     const { client } = await answering(body);
     expect(await reads.E7(client)).toEqual(funding);

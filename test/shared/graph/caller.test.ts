@@ -48,6 +48,7 @@ describe("the appsecret_proof", () => {
     await meta.world({ appSecret });
     expect(await clientOf(meta.url, { appSecret }).graph.readFunding(wabaId, undefined, signal)).toEqual({
       known: true,
+      blind: true,
     });
     const { graph } = clientOf(meta.url, { appSecret: "another" });
     expect(await graph.readFunding(wabaId, undefined, signal)).toMatchObject({
@@ -64,8 +65,8 @@ describe("the appsecret_proof", () => {
       response.end(isRight ? "{}" : '{"error":{"code":104,"message":"Invalid appsecret_proof"}}');
     });
     const client = clientOf(server.url, { appSecret });
-    expect(await client.graph.readFunding("12", undefined, signal)).toEqual({ known: true });
-    expect(await client.graph.readFunding("12", undefined, signal)).toEqual({ known: true });
+    expect(await client.graph.readFunding("12", undefined, signal)).toEqual({ known: true, blind: true });
+    expect(await client.graph.readFunding("12", undefined, signal)).toEqual({ known: true, blind: true });
     expect(client.secretReads).toEqual(["system", "app", "system", "app"]);
   });
 

@@ -206,7 +206,7 @@ describe("the token of a read", () => {
   test("falls back to the system's when the customer's secret cannot be read", async () => {
     const meta = await startMeta();
     const { wabaId } = await meta.customer();
-    expect(await meta.graph.readFunding(wabaId, "not there", signal)).toEqual({ known: true });
+    expect(await meta.graph.readFunding(wabaId, "not there", signal)).toEqual({ known: true, blind: true });
     expect(meta.calls("E7").map(({ tokenKind }) => tokenKind)).toEqual(["system"]);
   });
 
@@ -219,7 +219,7 @@ describe("the token of a read", () => {
     await meta.graph.readFunding(wabaId, undefined, signal);
     meta.secretReads.length = 0;
     meta.secrets["system"] = "EAAtheNewSystemToken";
-    expect(await meta.graph.readFunding(wabaId, undefined, signal)).toEqual({ known: true });
+    expect(await meta.graph.readFunding(wabaId, undefined, signal)).toEqual({ known: true, blind: true });
     expect(meta.secretReads).toHaveLength(1);
   });
 
@@ -281,7 +281,7 @@ describe("a read that fails", () => {
     const meta = await startMeta();
     const { wabaId } = await meta.customer();
     await meta.faults({ match: "E7", kind });
-    expect(await meta.graph.readFunding(wabaId, undefined, signal)).toEqual({ known: true });
+    expect(await meta.graph.readFunding(wabaId, undefined, signal)).toEqual({ known: true, blind: true });
     expect(meta.calls("E7")).toHaveLength(2);
   });
 

@@ -33,7 +33,7 @@ describe("a share with a business (E4)", () => {
     const { businessId, wabaId, allocationId } = await sharedCustomerOf(meta);
     expect(liveAllocations(meta.model, line, businessId, Date.now()).map(({ id }) => id)).toEqual([allocationId]);
     expect(meta.model.attachments).toEqual([]);
-    expect(await meta.graph.readFunding(wabaId, undefined, signal)).toEqual({ known: true });
+    expect(await meta.graph.readFunding(wabaId, undefined, signal)).toEqual({ known: true, blind: true });
     expect(meta.calls("E4")).toMatchObject([
       { method: "POST", tokenKind: "system", query: { receiving_business_id: businessId } },
     ]);
@@ -200,7 +200,7 @@ describe("the grant to the system user (E10)", () => {
     const target = { wabaId, systemUserId };
     expect(await meta.graph.assignSystemUser(target, send())).toEqual({ kind: "done" });
     expect(await meta.graph.assignSystemUser(target, send())).toEqual({ kind: "done" });
-    expect(await meta.graph.readFunding(wabaId, undefined, signal)).toEqual({ known: true });
+    expect(await meta.graph.readFunding(wabaId, undefined, signal)).toEqual({ known: true, blind: true });
     expect(meta.model.changes.filter(({ kind }) => kind === "user_assigned")).toHaveLength(1);
     expect(meta.calls("E10")[0]).toMatchObject({
       method: "POST",
