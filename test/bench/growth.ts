@@ -2,7 +2,7 @@ import { DynamoDBClient, GetItemCommand, UpdateTableCommand } from "@aws-sdk/cli
 import { marshall } from "@aws-sdk/util-dynamodb";
 import { dueShardOf, keys } from "../../shared/store/items.ts";
 import { startQuietPartner } from "./quiet-partner.ts";
-import { ratios, row, summarize } from "./rows.ts";
+import { quantile, ratios, row, summarize } from "./rows.ts";
 import type { Bench, Suite } from "./run-bench.ts";
 
 const sizes = [100, 1000, 10_000, 100_000];
@@ -55,10 +55,11 @@ async function growTable(add: Bench["add"], plot: Bench["plot"], progress: Bench
     for (const [kind, name] of kinds.entries()) {
       const own = times[kind] ?? [];
       const ownUnits = units[kind] ?? [];
-      const ratio = summarize(ratios(own.at(-1) ?? [], own[0] ?? []));
+      const [small = [], large = []] = [own[0], own.at(-1)];
       add(
-        row(`growth.businesses.${name}.time`, ratio.median, "×", {
-          spread: ratio.spread,
+        // The quickest quarter of each: what else the machine does only ever adds.
+        row(`growth.businesses.${name}.time`, quantile(large, 0.25) / quantile(small, 0.25), "×", {
+          spread: summarize(ratios(large, small)).spread,
           target: { atMost: 1.2 },
           ifMissed:
             "milliseconds on a clock: the spread tells how much of it is the machine's noise. No command looks at another " +
@@ -73,10 +74,10 @@ async function growTable(add: Bench["add"], plot: Bench["plot"], progress: Bench
       name: "growth-businesses-time",
       title: "Time of a command while the table grows",
       x: { label: "businesses in the table", isLog: true },
-      y: { label: "ms (median)" },
+      y: { label: "ms (25th percentile)" },
       series: kinds.map((name, kind) => ({
         name,
-        points: sizes.map((size, index) => [size, summarize(times[kind]?.[index] ?? []).median]),
+        points: sizes.map((size, index) => [size, quantile(times[kind]?.[index] ?? [], 0.25)]),
       })),
     });
     plot({
