@@ -37,7 +37,14 @@ export function judgeProbe(business: Business, wabaId: string, probe: Probe, pol
   if (record !== undefined) return { kind: "applied", record };
 
   const afterWindow = probe.startedAt > windowEnd(intent, policy.settleWindowMs);
-  return judgeAbsence(intent, isAbsent(business, intent, probe), afterWindow, policy);
+  const finding = judgeAbsence(intent, isAbsent(business, intent, probe), afterWindow, policy);
+  // A live record may explain itself, and not whether the lost POST attached this WABA to it (found by simulation).
+  return finding.kind === "second-post" && isUnseen(probe) ? { kind: "in-doubt" } : finding;
+}
+
+/** Something could pay, and only one token was there to say that it does not. */
+function isUnseen({ funding, estate }: Probe): boolean {
+  return funding.known && funding.blind === true && estate.records.some(({ seen }) => seen === "live");
 }
 
 /** S6 of E4: what a look at the line's records says of the note on the business. */
@@ -76,8 +83,7 @@ function isAbsent(business: Business, intent: Intent, { funding, estate }: Probe
     if (seen === undefined || seen.seen === "unreadable" || seen.seen === "strange") return false;
     if (seen.seen !== "live") return true;
     if (seen.receivingBusinessId !== business.businessId) return seen.receivingBusinessId !== undefined;
-    // It explains itself, and not why nobody saw whether the POST attached the WABA to it (found by simulation).
-    return funding.blind !== true && isExplained(business, intent, allocationId);
+    return isExplained(business, intent, allocationId);
   });
 }
 

@@ -312,34 +312,24 @@ export const mutants: readonly Mutant[] = [
         probed !== true,
   ),
 
-  seldom(
-    swap(
-      "sibling-explains-what-it-found",
-      ["I1b"],
-      probe,
-      "isExplained",
-      (real) =>
-        (item, ...rest) =>
-          real(item, ...rest) ||
-          Object.values<{ allocationId?: string }>(item.wabas).some(({ allocationId }) => allocationId === rest[1]),
-    ),
-  ),
-  seldom(
-    swap(
-      "one-token-sees-enough",
-      ["I1b"],
-      probe,
-      "isAbsent",
-      (real) => (item, intent, seen) => real(item, intent, { ...seen, funding: { ...seen.funding, blind: undefined } }),
-    ),
-  ),
+  seldom({
+    name: "sibling-explains-what-it-found",
+    breaks: ["I1b"],
+    swaps: [
+      { module: probe, function: "isUnseen", by: () => () => false },
+      {
+        module: probe,
+        function: "isExplained",
+        by:
+          (real) =>
+          (item, ...rest) =>
+            real(item, ...rest) ||
+            Object.values<{ allocationId?: string }>(item.wabas).some(({ allocationId }) => allocationId === rest[1]),
+      },
+    ],
+  }),
+  seldom(swap("one-token-sees-enough", ["I1b"], probe, "isUnseen", () => () => false)),
   seldom(swap("refused-delete-believed", ["I2b"], revoke, "isDeleteAnswer", () => () => true)),
-  seldom(
-    swap("waiting-share-asked-about-often", ["rest"], share, "decideShare", (real) => (...args) => {
-      const decision = real(...args);
-      return decision.kind === "later" ? { ...decision, until: 0 } : decision;
-    }),
-  ),
   swap("deletions-not-noted", ["I2a"], revoke, "withDeletions", () => (item) => item),
   swap("reopened-without-its-attempts", ["chart"], business, "reopened", (real) => (item, ...rest) => ({
     ...real(item, ...rest),

@@ -94,13 +94,6 @@ describe("a look finds an attempt absent", () => {
     expect(judge(business({ wabas, records: { [allocationId]: found } }), seen)).toEqual({ kind: "cannot-tell" });
   });
 
-  test("with one token alone only while nothing live is listed: it may not see what pays (history 8017622)", () => {
-    const stored = attempted({}, { records: { [allocationId]: record({ recordedAt: intent().madeAt }) } });
-    const funding = { known: true, blind: true } as const;
-    expect(judge(stored, { ...seeing([recordReading()]), funding })).toEqual({ kind: "cannot-tell" });
-    expect(judge(stored, { ...seeing([]), funding })).toEqual({ kind: "absent" });
-  });
-
   test.each(["deleted", "missing"] as const)("when what is listed is %s", (seen) => {
     const listed = { [allocationId]: { creditLineId: lineId, deleted: true } };
     expect(judge(attempted(), { estate: estate([recordReading({ seen })], { listed }) })).toEqual({ kind: "absent" });
@@ -156,6 +149,12 @@ describe("a second POST", () => {
 
   test("H9: follows two absences, the later begun after the send deadline and the settle window", () => {
     expect(judge(absentOnce, { startedAt: end + 1 })).toEqual({ kind: "second-post" });
+    // A token that saw nothing alone decides only while nothing live could pay (history 8017622).
+    const known = { ...absentOnce, records: { [allocationId]: record({ recordedAt: intent().madeAt }) } };
+    const funding = { known: true, blind: true } as const;
+    expect(judge(absentOnce, { startedAt: end + 1, funding })).toEqual({ kind: "second-post" });
+    expect(judge(known, { ...seeing([recordReading()]), startedAt: end + 1 })).toEqual({ kind: "second-post" });
+    expect(judge(known, { ...seeing([recordReading()]), startedAt: end + 1, funding })).toEqual({ kind: "in-doubt" });
   });
 
   test.each([
