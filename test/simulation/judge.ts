@@ -323,17 +323,20 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       );
       // Hands have ended that life: there is nothing to delete, and the list says so.
       if (last !== begun && last?.callNumber === undefined) continue;
-      const deletedAt = ledger.find(
+      const sent = ledger.find(
         ({ n, time }) =>
           calls.get(n)?.name === "E9" && calls.get(n)?.subject === recordId && time >= (begun?.time ?? 0),
-      )?.time;
+      );
+      // One that was sent before that life began may have landed in it.
+      const deletedAt = sent?.time ?? (last === begun ? undefined : last?.time);
       // A life that no list shows (A4) is not known to anybody.
       if (deletedAt === undefined) return breachable("I2a", `done without a DELETE of ${recordId}`);
       const isConfirmed = ledger.some(
         (call) =>
           call.name === "E6" && call.path === `/${recordId}` && call.time >= deletedAt && call.status !== undefined,
       );
-      if (!isConfirmed) return broken("I2a", `done without a look at ${recordId} after its DELETE`);
+      // Nor is a life that began when no POST may land any more (A1, A2), and that a late DELETE ended.
+      if (!isConfirmed) return breachable("I2a", `done without a look at ${recordId} after its DELETE`);
     }
     const freshReads = listed.filter(({ sentAt }) => sentAt >= freshAt);
     for (const id of freshReads.flatMap(({ body }) => liveIdsOf(body))) {

@@ -539,6 +539,10 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   for (const hand of history.hands) engine.at(hand.at, () => lend(hand));
   // Faults have stopped: what is not as it should be is found by the first two, and what that set going is over at the last.
   for (const afterMs of scansAfterMs) engine.at(history.quietAt + afterMs, () => scan(true));
+  // Nor is the hour's budget smaller than what is left to be done.
+  engine.at(history.quietAt, () => {
+    if (meta.variants.appCallsPerHour !== null) meta.variants.appCallsPerHour = 5000;
+  });
   // A person goes through the dead letters once all is repaired, and again.
   for (const afterMs of [1_800_000, 9_000_000]) {
     engine.at(history.quietAt + afterMs, () => {
