@@ -468,7 +468,8 @@ test("every call to Meta is aborted while there is still time to record what is 
   const { seen, handler } = handlerOf(async ({ signal }) => {
     const aborted = Promise.withResolvers<void>();
     signal.addEventListener("abort", () => aborted.resolve());
-    await aborted.promise;
+    // On a slow machine the time is over before the flow begins.
+    if (!signal.aborted) await aborted.promise;
   });
   const startedAt = Date.now();
   await handler({ Records: [sqsRecord(shareCommand("120000000000001"))] }, lambdaContext(3050));

@@ -93,16 +93,12 @@ export function createQueueModel(
         // What is doubled in a long wait doubles again at every turn: there one must be as seldom as it is.
         const turns = Number(record.messageId.split("~")[1] ?? 1);
         function effect(): void {
-          const firstSent = {
-            stringValue: String(firstSentAt),
-            dataType: "Number" as const,
-            binaryListValues: [],
-            stringListValues: [],
-          };
+          const { firstMessageId } = record.messageAttributes;
           if (own === undefined) throw new Error("No queue of its own");
           put(own, `${rootOf(record.messageId)}+`, record.body, delayMs, {
             ...record.messageAttributes,
-            firstSentAt: firstSent,
+            firstSentAt: attribute("Number", String(firstSentAt)),
+            firstMessageId: firstMessageId ?? attribute("String", record.messageId),
           });
         }
         return send("copy", effect, turns > 3 ? 0.0003 : 0.04);
@@ -177,4 +173,8 @@ export function recordOf(message: Message): SQSRecord {
 
 function rootOf(key: string): string {
   return key.replace(/[+~!].*$/, "");
+}
+
+function attribute(dataType: "Number" | "String", stringValue: string) {
+  return { stringValue, dataType, binaryListValues: [], stringListValues: [] };
 }
