@@ -164,7 +164,7 @@ export type AllocationRecord = {
   /** `live` and `deleted` are proven by E6; an answer of a POST alone leaves `unknown`. */
   state: "unknown" | "live" | "deleted";
   recordedAt: number;
-  /** A POST that makes records (E2, E4) was answered with its id; the others were found. */
+  /** A POST that makes records (E2, E4) was answered with its id, or E2 was proven by it to have worked; others were found. */
   answered?: true;
   readAt?: number;
   /** A definite answer to a DELETE of the revocation with this epoch. */

@@ -195,8 +195,13 @@ export function recordProbe(
   const waba = known.wabas[wabaId];
   if (!isSharing(waba) || waba.intent === undefined) throw new Error(`WABA ${wabaId} has no attempt to look at`);
   if (finding.kind === "applied") {
+    const { allocationId } = finding.record;
     const live = withLive(unanswered(known, waba.intent), finding.record, now);
-    return acceptShare(live, wabaId, finding.record.allocationId, now, policy);
+    const record = live.records[allocationId];
+    // E2 attaches to what it makes, or to what was there; E5 only to what it was told to.
+    const isMade = waba.status === "sharing" && record !== undefined;
+    const records = isMade ? { ...live.records, [allocationId]: { ...record, answered: true as const } } : live.records;
+    return acceptShare({ ...live, records }, wabaId, allocationId, now, policy);
   }
   if (finding.kind === "refused") {
     const { intent: _closed, due: _due, ...rest } = waba;

@@ -196,11 +196,10 @@ describe("processes that are killed between their intent and its settle", () => 
   }
 
   function share({ wabaIds, twoCalls, secret }: Customer, which: 0 | 1, again = false): Promise<Sent> {
-    const method = twoCalls ? { method: "share-then-attach", businessTokenSecret: secret } : {};
-    return send(
-      "share",
-      shareCommand(wabaIds[which], { ...method, ...(again ? { reshareAfterRevocation: true } : {}) }),
-    );
+    const method = twoCalls ? { method: "share-then-attach" } : {};
+    const flags = again ? { reshareAfterRevocation: true } : {};
+    // Beside a funded sibling a second POST takes the word of both tokens.
+    return send("share", shareCommand(wabaIds[which], { businessTokenSecret: secret, ...method, ...flags }));
   }
 
   function revoke({ businessId, wabaIds }: Customer): Promise<Sent> {

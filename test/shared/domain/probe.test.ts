@@ -209,7 +209,7 @@ describe("a look that is recorded", () => {
     const found = probe({ funding: lineFunds, estate: estate([recordReading()]) });
     const finding = { kind: "applied", record: recordReading() } as const;
     const { business: next } = recordProbe(stored, wabaId, found, finding, now, policy);
-    expect(next.records[allocationId]).toEqual(record({ epoch: 1, recordedAt: now }));
+    expect(next.records[allocationId]).toEqual(record({ epoch: 1, recordedAt: now, answered: true }));
   });
 
   test("as absent keeps when the first absence began, not the last", () => {
