@@ -88,7 +88,7 @@ function isAbsent(business: Business, intent: Intent, { funding, estate }: Probe
 }
 
 /**
- * A live record is explained by having been known before the intent, or by another POST's answer. That a sibling uses it
+ * A live record is explained by having been known before the intent, or as what another POST made. That a sibling uses it
  * explains nothing: it may have attached itself to what the lost POST made (found by simulation).
  */
 export function isExplained({ records }: Business, intent: Intent, allocationId: string): boolean {

@@ -11,8 +11,10 @@ export type WabaReading = {
   funding: Funding;
 };
 
-/** `known` without an id: nothing pays for this WABA. */
-/** `blind`: one token alone saw nothing, and it may be one that does not see what pays (unknown 10). */
+/**
+ * `known` without an id: nothing pays for this WABA. `blind`: one token alone saw that, and it may be one that does not see
+ * what pays (unknown 10).
+ */
 export type Funding = { known: true; id?: string; blind?: true } | { known: false; failure?: Failure };
 
 /** E6 of one record. `strange`: a `request_status` that Meta does not document. */

@@ -330,6 +330,12 @@ export const mutants: readonly Mutant[] = [
   }),
   seldom(swap("one-token-sees-enough", ["I1b"], probe, "isUnseen", () => () => false)),
   seldom(swap("refused-delete-believed", ["I2b"], revoke, "isDeleteAnswer", () => () => true)),
+  seldom(
+    swap("waiting-share-asked-about-often", ["rest"], share, "decideShare", (real) => (...args) => {
+      const decision = real(...args);
+      return decision.kind === "later" ? { ...decision, until: 0 } : decision;
+    }),
+  ),
   swap("deletions-not-noted", ["I2a"], revoke, "withDeletions", () => (item) => item),
   swap("reopened-without-its-attempts", ["chart"], business, "reopened", (real) => (item, ...rest) => ({
     ...real(item, ...rest),

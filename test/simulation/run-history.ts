@@ -10,7 +10,7 @@ export type Run = { violation: Violation | undefined; faults: DrawnFault[]; cove
 const isOneOfItsOwn = /^(m\d+|l\d+-\d+)$/;
 
 /** What waits for a person asks again for days: after so many effects the rest of it is not waited for. */
-const stepsMax = 80_000;
+const stepsMax = 40_000;
 
 /** Runs a history to its end, or to the first violation. */
 export async function runHistory(history: History, options: EngineOptions = {}): Promise<Run> {

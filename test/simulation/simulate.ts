@@ -166,7 +166,7 @@ async function hunt(hunted: readonly Mutant[], options: Options): Promise<boolea
         told.push(
           first === undefined
             ? `NOT CAUGHT in ${options.histories} (seed ${seed}${others.size === 0 ? "" : `, but ${[...others].join(", ")}`})`
-            : `${first.violation.invariant} after ${first.seed - seed * seedSpan + 1}`,
+            : `${first.violation.invariant} ${options.history === undefined ? `after ${first.seed - seed * seedSpan + 1}` : `in history ${first.seed}`}`,
         );
         if (options.keepWhy !== undefined && first !== undefined) break;
       }

@@ -204,6 +204,19 @@ describe("a look that is recorded", () => {
     ]);
   });
 
+  test("as applied tells what E2 made from what E5 was told to attach to, which explains nothing to a sibling", () => {
+    const finding = { kind: "applied", record: recordReading() } as const;
+    const records = { [allocationId]: record({ recordedAt: now }) };
+    function siblingSees(stored: Business) {
+      const { business: next } = recordProbe(stored, wabaId, probe(seeing([recordReading()])), finding, now, policy);
+      const wabas = { ...next.wabas, [siblingId]: sharingWaba() };
+      return judgeProbe({ ...next, wabas }, siblingId, probe(seeing([recordReading()])), policy);
+    }
+    expect(siblingSees(attempted({}, { records }))).toEqual({ kind: "absent" });
+    const wabas = { [wabaId]: sharingWaba({ status: "allocated", allocationId }) };
+    expect(siblingSees(business({ wabas, records }))).toEqual({ kind: "cannot-tell" });
+  });
+
   test("H18: as applied by an id that a revocation had confirmed deleted begins a new life of that record", () => {
     const stored = attempted({ epoch: 1 }, { epoch: 1, records: { [allocationId]: deletedRecord() } });
     const found = probe({ funding: lineFunds, estate: estate([recordReading()]) });

@@ -117,9 +117,12 @@ describe("what was read is recorded", () => {
   });
 
   test("H7d: and a record that was gone and lives again counts as new", () => {
-    const stored = business({ records: { [allocationId]: record({ state: "deleted" }) } });
+    const answered = record({ answered: true });
+    const stored = business({ records: { [allocationId]: { ...answered, state: "deleted" } } });
     const next = withRecords(stored, estate([recordReading()]), now);
     expect(next.records[allocationId]).toEqual(record({ recordedAt: now }));
+    const known = business({ records: { [allocationId]: answered } });
+    expect(withRecords(known, estate([recordReading()]), now).records[allocationId]).toEqual(answered);
     expect(withRecords(next, estate([recordReading()]), now + 1).records[allocationId]?.recordedAt).toBe(now);
   });
 
