@@ -12,7 +12,7 @@ import type { Logger } from "./logging.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Hold, Quota } from "./quota.ts";
 import { createQuota, tokenWaitMs } from "./quota.ts";
-import { delayMsMax, firstSentAtOf, type Queues } from "./queues.ts";
+import { delayMsMax, firstSentAtOf, receivesOf, type Queues } from "./queues.ts";
 import type { CommandRecord, Pointer } from "./store/items.ts";
 import type { Rejection, StateStore } from "./store/state-store.ts";
 
@@ -212,7 +212,7 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
         if (request !== undefined) await store.block(request, failure, false, businessId, now());
         return turn.onItem || postpone(record, tokenWaitMs, turn);
       }
-      const tries = turn.onItem ? turn.sweeps : Number(record.attributes.ApproximateReceiveCount);
+      const tries = turn.onItem ? turn.sweeps : receivesOf(record);
       const lastTry = tries >= deps.maxReceiveCount;
       log.error("Command blocked", {
         reason: failure.reason,
@@ -224,7 +224,7 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
       return turn.onItem;
     }
     log.error("Message failed", { error: describe(error) });
-    const isLast = Number(record.attributes.ApproximateReceiveCount) >= deps.maxReceiveCount;
+    const isLast = receivesOf(record) >= deps.maxReceiveCount;
     if (!turn.onItem && isLast && request !== undefined) {
       // It goes to the dead letters without a word of Meta's: the record says at least that it was ours.
       const name = error instanceof Error ? error.name : "unknown error";
@@ -241,15 +241,14 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
 
   /** A copy that waits, so that waiting never moves the message towards the dead letters. */
   async function postpone(record: SQSRecord, delayMs: number, turn: Turn): Promise<boolean> {
-    const firstSentAt = firstSentAtOf(record);
     // Both times are SQS's own: the functions' clock may run apart from it.
-    if (Number(record.attributes.SentTimestamp) - firstSentAt > waitMsMax) {
+    if (Number(record.attributes.SentTimestamp) - firstSentAtOf(record) > waitMsMax) {
       turn.log.error("Command waited for three days and is left to the dead letters");
       const failure: Failure = { at: now(), reason: "meta_unavailable", message: "waited for three days" };
       if (turn.request !== undefined) await store.block(turn.request, failure, true, undefined, now());
       return false;
     }
-    await queues.copy(record, firstSentAt, spread(delayMs));
+    await queues.copy(record, spread(delayMs));
     return true;
   }
 }

@@ -5,8 +5,8 @@ import type { DueEntry } from "./domain/business.ts";
 
 /** The sending side of the command queues. */
 export type Queues = {
-  /** Sends the same message again, later (at most 15 minutes a time), with the time it was first sent (Q1). */
-  copy(record: SQSRecord, firstSentAt: number, delayMs: number): Promise<void>;
+  /** Sends the same message again, later (at most 15 minutes a time), with what it has gone through (Q1, H25). */
+  copy(record: SQSRecord, delayMs: number): Promise<void>;
   /** Puts a message that can never be obeyed among the dead letters, with its reason. */
   deadLetter(record: SQSRecord, reason: string): Promise<void>;
   /** Asks for a look at an entry of the item. */
@@ -42,9 +42,13 @@ export function createQueues(
     );
   }
   return {
-    async copy(record, firstSentAt, delayMs) {
-      const own = { firstSentAt: { DataType: "Number", StringValue: String(firstSentAt) } };
-      await send(urls.own, record.body, delayMs, attributesOf(record, own));
+    async copy(record, delayMs) {
+      // The receive that ends in waiting is no try, and SQS counts those of a copy anew.
+      const numbers = { firstSentAt: firstSentAtOf(record), receives: receivesOf(record) - 1 };
+      const own = Object.entries(numbers).flatMap(([name, value]) =>
+        value === 0 ? [] : [[name, { DataType: "Number", StringValue: String(value) }] as const],
+      );
+      await send(urls.own, record.body, delayMs, attributesOf(record, Object.fromEntries(own)));
     },
     async deadLetter(record, reason) {
       const own = { reason: { DataType: "String", StringValue: reason } };
@@ -61,8 +65,17 @@ export function createQueues(
 
 /** When the message was first sent, by the attribute of its copies or by SQS. */
 export function firstSentAtOf(record: SQSRecord): number {
-  const carried = Number(record.messageAttributes["firstSentAt"]?.stringValue);
-  return Number.isFinite(carried) && carried > 0 ? carried : Number(record.attributes.SentTimestamp);
+  return carriedBy(record, ownAttributes.firstSentAt) ?? Number(record.attributes.SentTimestamp);
+}
+
+/** How often the message was received, this time too, without those receives that ended in waiting. */
+export function receivesOf(record: SQSRecord): number {
+  return (carriedBy(record, ownAttributes.receives) ?? 0) + Number(record.attributes.ApproximateReceiveCount);
+}
+
+function carriedBy(record: SQSRecord, name: string): number | undefined {
+  const value = Number(record.messageAttributes[name]?.stringValue);
+  return Number.isFinite(value) && value > 0 ? value : undefined;
 }
 
 /** The message that asks for a look at a due entry (C1). */
@@ -80,11 +93,13 @@ export function continuationOf(entry: DueEntry, businessId: string | undefined):
 }
 
 /**
- * The message attributes that are ours: since when a copy waits, the id of the message that it copies, why we put it among
- * the dead letters, and the replay that took it out of them. A producer has what is left of SQS's ten.
+ * The message attributes that are ours: since when a copy waits, how often it was tried before, the id of the message that it
+ * copies, why we put it among the dead letters, and the replay that took it out of them. A producer has what is left of SQS's
+ * ten.
  */
 export const ownAttributes = {
   firstSentAt: "firstSentAt",
+  receives: "receives",
   firstMessageId: "firstMessageId",
   reason: "reason",
   replayId: "replayId",

@@ -290,6 +290,7 @@ describe("a throttle", () => {
     expect(copy?.Body).toBe(JSON.stringify(command));
     expect(copy?.MessageAttributes).toEqual({
       firstSentAt: { DataType: "Number", StringValue: String(sentAt) },
+      receives: { DataType: "Number", StringValue: "3" },
       firstMessageId: { DataType: "String", StringValue: record.messageId },
     });
     expect(await rowOf(`COMMAND#${command.commandId}`)).toBeUndefined();
@@ -373,6 +374,14 @@ describe("a blocked command", () => {
       const announced = (row as { events: { detailType: string }[] }).events.map(({ detailType }) => detailType);
       expect(announced).toEqual(receiveCount === maxReceiveCount ? ["Command Blocked"] : []);
     }
+  });
+
+  test("H25: is announced at its last try, however often it waited in between", async () => {
+    const command = shareCommand("120000000000001");
+    const { handler } = handlerOf(() => Promise.reject(new BlockedError(failure)));
+    const receives = { dataType: "Number", stringValue: String(maxReceiveCount - 1) } as const;
+    await handler({ Records: [sqsRecord(command, { attributes: { receives } })] }, lambdaContext());
+    expect(await rowOf(`COMMAND#${command.commandId}`)).toMatchObject({ attempts: 1, blockedAnnounced: true });
   });
 
   test("H27j: does not take its neighbours back with it", async () => {

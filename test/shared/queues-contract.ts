@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { SQSRecord } from "aws-lambda";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Continuation } from "../../shared/contracts/commands.ts";
-import { firstSentAtOf, type Queues } from "../../shared/queues.ts";
+import { firstSentAtOf, type Queues, receivesOf } from "../../shared/queues.ts";
 
 type Work = Continuation["work"];
 
@@ -81,7 +81,7 @@ export function describeQueues(name: string, create: () => Promise<QueuesUnderTe
 
     test("copy a message for later: the same body, when it was first sent, and a count that begins anew", async () => {
       const record = await received();
-      await subject.queues.copy(record, firstSentAtOf(record), 1000);
+      await subject.queues.copy(record, 1000);
       await acknowledged(record);
       expect(await subject.isEmpty("share")).toBe(true);
       const copy = await subject.receive("share");
@@ -89,11 +89,29 @@ export function describeQueues(name: string, create: () => Promise<QueuesUnderTe
       expect(subject.now() - Number(copy.attributes.SentTimestamp)).toBeGreaterThanOrEqual(1000);
       expect(firstSentAtOf(copy)).toBe(Number(record.attributes.SentTimestamp));
 
-      await subject.queues.copy(copy, firstSentAtOf(copy), 0);
+      await subject.queues.copy(copy, 0);
       await acknowledged(copy);
       const second = await subject.receive("share");
       expect(firstSentAtOf(second)).toBe(Number(record.attributes.SentTimestamp));
       await acknowledged(second);
+    });
+
+    test("H25: tell of a copy how often it was tried before: waiting is no try", async () => {
+      const record = await received();
+      await subject.passVisibility();
+      const tried = await subject.receive("share");
+      expect([receivesOf(record), receivesOf(tried)]).toEqual([1, 2]);
+      await subject.queues.copy(tried, 0);
+      await acknowledged(tried);
+      const copy = await subject.receive("share");
+      expect(receivesOf(copy)).toBe(2);
+      await subject.queues.copy(copy, 0);
+      await acknowledged(copy);
+      await subject.receive("share");
+      await subject.passVisibility();
+      const again = await subject.receive("share");
+      expect(receivesOf(again)).toBe(3);
+      await acknowledged(again);
     });
 
     test("put what can never be obeyed among the dead letters, whole and with its reason", async () => {
@@ -105,10 +123,10 @@ export function describeQueues(name: string, create: () => Promise<QueuesUnderTe
 
     test("tell of a copy under which id its sender knows it", async () => {
       const record = await received();
-      await subject.queues.copy(record, firstSentAtOf(record), 0);
+      await subject.queues.copy(record, 0);
       await acknowledged(record);
       const copy = await subject.receive("share");
-      await subject.queues.copy(copy, firstSentAtOf(copy), 0);
+      await subject.queues.copy(copy, 0);
       await acknowledged(copy);
       const second = await subject.receive("share");
       expect(second.messageAttributes["firstMessageId"]?.stringValue).toBe(record.messageId);

@@ -151,7 +151,7 @@ describe("while the hour's calls are nearly used", () => {
     { what: "an hour, in stages of up to 15 minutes", delayMs: 60 * minuteMs, from: 7.5 * minuteMs, to: 15 * minuteMs },
   ])("what waits for $what does not come back in one moment", async ({ delayMs, from, to }) => {
     const delays: number[] = [];
-    const queues = { copy: async (_record: unknown, _firstSentAt: number, ms: number) => void delays.push(ms) };
+    const queues = { copy: async (_record: unknown, ms: number) => void delays.push(ms) };
     const handler = queueHandler(
       {
         store,

@@ -1,5 +1,5 @@
 import type { SQSRecord } from "aws-lambda";
-import { delayMsMax, type Queues } from "../../shared/queues.ts";
+import { delayMsMax, firstSentAtOf, type Queues, receivesOf } from "../../shared/queues.ts";
 import type { Engine, Process } from "./engine.ts";
 import { writeFaults } from "./engine.ts";
 import type { History, Work } from "./history.ts";
@@ -89,7 +89,7 @@ export function createQueueModel(
       return step(process, boundary, writeFaults, rate, effect);
     }
     return {
-      copy: (record, firstSentAt, delayMs) => {
+      copy: (record, delayMs) => {
         // What is doubled in a long wait doubles again at every turn: there one must be as seldom as it is.
         const turns = Number(record.messageId.split("~")[1] ?? 1);
         function effect(): void {
@@ -97,7 +97,8 @@ export function createQueueModel(
           if (own === undefined) throw new Error("No queue of its own");
           put(own, `${rootOf(record.messageId)}+`, record.body, delayMs, {
             ...record.messageAttributes,
-            firstSentAt: attribute("Number", String(firstSentAt)),
+            firstSentAt: attribute("Number", String(firstSentAtOf(record))),
+            receives: attribute("Number", String(receivesOf(record) - 1)),
             firstMessageId: firstMessageId ?? attribute("String", record.messageId),
           });
         }

@@ -22,7 +22,7 @@ import { createTokens } from "../../shared/graph/tokens.ts";
 import { createTransport } from "../../shared/graph/transport.ts";
 import { createLogger } from "../../shared/logging.ts";
 import { type Flow, queueHandler } from "../../shared/queue-handler.ts";
-import type { Queues } from "../../shared/queues.ts";
+import { firstSentAtOf, type Queues, receivesOf } from "../../shared/queues.ts";
 import { createDueIndex } from "../../shared/store/due-index.ts";
 import { eventSchema } from "../../shared/store/items.ts";
 import { createStateStore } from "../../shared/store/state-store.ts";
@@ -90,9 +90,12 @@ export async function startFlows(stack: QuietStack, { variants = {}, policy: cha
 
   function queuesOf(own: Work): Queues {
     return {
-      copy: async (record, firstSentAt, delayMs) => {
-        const firstSent = { stringValue: String(firstSentAt), dataType: "Number" as const };
-        const attributes = { ...record.messageAttributes, firstSentAt: firstSent };
+      copy: async (record, delayMs) => {
+        const attributes = {
+          ...record.messageAttributes,
+          firstSentAt: { stringValue: String(firstSentAtOf(record)), dataType: "Number" as const },
+          receives: { stringValue: String(receivesOf(record) - 1), dataType: "Number" as const },
+        };
         const copy = sqsRecord(record.body, { sentAt: now(), attributes });
         messages.push({ work: own, record: copy, visibleAt: now() + delayMs });
       },
