@@ -1,6 +1,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { randomOf } from "../simulation/random.ts";
 import { drawPlans, judgePlan, type Plan } from "./load-plans.ts";
@@ -43,8 +44,8 @@ const light = suiteOf("light", async ({ add, plot }) => {
 });
 const heavy = suiteOf("heavy", async ({ add }) => add(row("heavy.calls", 1, "calls")));
 
-function run(args: string[], suites: Suite[] = [light, heavy]): Promise<number> {
-  return runBench(args, suites, { root, out: (text) => (out += text), note: (text) => (notes += text) });
+function run(args: string[], suites: Suite[] = [light, heavy], silenceMsMax = 60_000): Promise<number> {
+  return runBench(args, suites, { root, out: (text) => (out += text), note: (text) => (notes += text), silenceMsMax });
 }
 
 function rowsPrinted(): unknown[] {
@@ -102,6 +103,25 @@ describe("the run", () => {
     expect(await run(["--json"], [broken, heavy])).toBe(1);
     expect(rowsPrinted()).toMatchObject([
       { name: "broken.failed", held: false, reason: "no such stack" },
+      { name: "heavy.calls" },
+      { name: "bench.minutes" },
+    ]);
+  });
+
+  test("gives a suite up that tells nothing any more, and goes on", async () => {
+    const hanging = suiteOf("hanging", async ({ add, progress }) => {
+      add(row("hanging.first", 1, "calls"));
+      for (let step = 0; step < 5; step += 1) {
+        await sleep(20);
+        progress(`hanging: step ${step}`);
+      }
+      await new Promise(() => {});
+    });
+    expect(await run(["--json"], [hanging, heavy], 60)).toBe(1);
+    expect(notes).toContain("hanging: step 4");
+    expect(rowsPrinted()).toMatchObject([
+      { name: "hanging.first" },
+      { name: "hanging.failed", held: false, reason: expect.stringContaining("Nothing was told") },
       { name: "heavy.calls" },
       { name: "bench.minutes" },
     ]);

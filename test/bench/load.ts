@@ -103,8 +103,12 @@ async function measureLoad({ add, plot, progress, isComplete }: Bench): Promise<
       await sleep(20);
     }
     const seconds = (performance.now() - startedAt) / 1000;
+    // The copies of the last commands may still do what must not be done.
+    while ((await countMessages(stack.about.endpoint, stack.about.queues)) > 0 && Date.now() - newsAt < patienceMs) {
+      await sleep(200);
+    }
     const wrong = await countMismatches(plans, stage, progress);
-    const dead = await deadLetters(stack.about);
+    const dead = await countMessages(stack.about.endpoint, stack.about.deadLetterQueues);
     const happened = meta.calls.filter(({ fault }) => fault !== undefined).length + watch.lost();
     add(
       row("load.commands", total, "commands"),
@@ -248,16 +252,14 @@ function madeBy(changes: readonly { kind: string; businessId?: string }[]): Map<
   return made;
 }
 
-async function deadLetters(about: {
-  endpoint: string;
-  deadLetterQueues: Record<CommandType, string>;
-}): Promise<number> {
-  const sqs = new SQSClient(localClient(about.endpoint));
+/** Messages that wait for a receive or are being served; not those that are delayed. */
+async function countMessages(endpoint: string, queues: Record<CommandType, string>): Promise<number> {
+  const sqs = new SQSClient(localClient(endpoint));
+  const AttributeNames = ["ApproximateNumberOfMessages" as const, "ApproximateNumberOfMessagesNotVisible" as const];
   let count = 0;
-  for (const QueueUrl of Object.values(about.deadLetterQueues)) {
-    const AttributeNames = ["ApproximateNumberOfMessages" as const];
-    const { Attributes } = await sqs.send(new GetQueueAttributesCommand({ QueueUrl, AttributeNames }));
-    count += Number(Attributes?.ApproximateNumberOfMessages ?? 0);
+  for (const QueueUrl of Object.values(queues)) {
+    const { Attributes = {} } = await sqs.send(new GetQueueAttributesCommand({ QueueUrl, AttributeNames }));
+    for (const name of AttributeNames) count += Number(Attributes[name] ?? 0);
   }
   sqs.destroy();
   return count;
