@@ -1,3 +1,4 @@
+import * as z from "zod/mini";
 import { isCalm } from "../../shared/domain/estate.ts";
 import type { Finding } from "../../shared/domain/findings.ts";
 import { atScanEnd, closed, commandFor, opened } from "../../shared/domain/findings.ts";
@@ -36,12 +37,13 @@ async function noteLeft(wabaId: string, slice: Slice, { findings }: ScanDeps): P
 }
 
 async function settle(finding: Finding, slice: Slice, deps: ScanDeps): Promise<void> {
-  const { findings, store, log, now, policy } = deps;
+  const { findings, log, now, policy } = deps;
   const { kind, subject, businessId } = finding;
   const next = atScanEnd(finding, slice.scan.scanId, trustIn(finding, slice.scan, policy));
   if (next === "nothing") return;
   // Strongly read, and as it was when it was judged; else the next scan decides (C2).
-  const business = businessId === undefined ? undefined : await store.loadBusiness(businessId);
+  const business = businessId === undefined ? undefined : await loadIfReadable(businessId, deps);
+  if (business === "unreadable") return;
   const isSeen = finding.lastScanId === slice.scan.scanId;
   const view = viewOf(slice, deps);
   const inFlux = business !== undefined && kind !== "unsettled_without_due" && !isCalm(business, view);
@@ -59,6 +61,17 @@ async function settle(finding: Finding, slice: Slice, deps: ScanDeps): Promise<v
   }
   const { finding: over, events } = closed(finding, now());
   if (await findings.saveFinding(finding, over, events, now())) log.info("Drift closed", { kind, subject, businessId });
+}
+
+/** Of an item that this release cannot read, its findings stay as they are. */
+async function loadIfReadable(businessId: string, { store, log }: ScanDeps) {
+  try {
+    return await store.loadBusiness(businessId);
+  } catch (error) {
+    if (!(error instanceof z.core.$ZodError)) throw error;
+    log.error("An item cannot be read; the scan goes on without it", { item: businessId });
+    return "unreadable" as const;
+  }
 }
 
 type Verdict = "there" | "gone" | "unknown";
