@@ -1,7 +1,7 @@
-import * as z from "zod/mini";
 import { isCalm } from "../../shared/domain/estate.ts";
 import type { Finding } from "../../shared/domain/findings.ts";
 import { atScanEnd, closed, commandFor, opened } from "../../shared/domain/findings.ts";
+import { ifReadable } from "../../shared/store/unreadable.ts";
 import type { DriftCommand, ScanDeps, Slice } from "./scan-slice.ts";
 import { askForRecheck, beforeCall, endSlice, enterPhase, moveOn, noteUnshared, viewOf } from "./scan-slice.ts";
 import { trustIn } from "./scan-trust.ts";
@@ -37,13 +37,16 @@ async function noteLeft(wabaId: string, slice: Slice, { findings }: ScanDeps): P
 }
 
 async function settle(finding: Finding, slice: Slice, deps: ScanDeps): Promise<void> {
-  const { findings, log, now, policy } = deps;
+  const { findings, store, log, now, policy } = deps;
   const { kind, subject, businessId } = finding;
   const next = atScanEnd(finding, slice.scan.scanId, trustIn(finding, slice.scan, policy));
   if (next === "nothing") return;
   // Strongly read, and as it was when it was judged; else the next scan decides (C2).
-  const business = businessId === undefined ? undefined : await loadIfReadable(businessId, deps);
-  if (business === "unreadable") return;
+  const business = businessId === undefined ? undefined : await ifReadable(store.loadBusiness(businessId));
+  if (business === "unreadable") {
+    log.error("An item cannot be read; the scan goes on without it", { item: businessId });
+    return;
+  }
   const isSeen = finding.lastScanId === slice.scan.scanId;
   const view = viewOf(slice, deps);
   const inFlux = business !== undefined && kind !== "unsettled_without_due" && !isCalm(business, view);
@@ -61,17 +64,6 @@ async function settle(finding: Finding, slice: Slice, deps: ScanDeps): Promise<v
   }
   const { finding: over, events } = closed(finding, now());
   if (await findings.saveFinding(finding, over, events, now())) log.info("Drift closed", { kind, subject, businessId });
-}
-
-/** Of an item that this release cannot read, its findings stay as they are. */
-async function loadIfReadable(businessId: string, { store, log }: ScanDeps) {
-  try {
-    return await store.loadBusiness(businessId);
-  } catch (error) {
-    if (!(error instanceof z.core.$ZodError)) throw error;
-    log.error("An item cannot be read; the scan goes on without it", { item: businessId });
-    return "unreadable" as const;
-  }
 }
 
 type Verdict = "there" | "gone" | "unknown";

@@ -10,6 +10,7 @@ import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
 import type * as z from "zod/mini";
 import type { Business } from "../domain/business.ts";
 import type { Pointer, Scan, Transition } from "./items.ts";
+import type { Unreadable } from "./unreadable.ts";
 import { businessSchema, keys, pointerSchema, scanSchema, transitionSchema } from "./items.ts";
 
 /** What only the estate scan needs of the State table: its checkpoint, many items at a time, and a walk over all of them. */
@@ -25,9 +26,6 @@ export type ScanStore = {
   /** One page, strongly consistent: every business, and whatever else was recorded since. */
   walk(cursor: string | undefined, since: number): Promise<WalkedPage>;
 };
-
-/** Of an item that this release cannot read. */
-export type Unreadable = "unreadable";
 
 export type SeenList = keyof Scan["chunks"];
 export type Seen = { list: SeenList; ids: readonly string[] };
