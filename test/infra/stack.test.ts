@@ -1,3 +1,4 @@
+import { Validations } from "aws-cdk-lib";
 import { Match, Template } from "aws-cdk-lib/assertions";
 import { Queue } from "aws-cdk-lib/aws-sqs";
 import { AwsSolutionsChecks } from "cdk-nag";
@@ -10,6 +11,7 @@ import { verifyEnvironment } from "../../functions/verify/environment.ts";
 import { webhookEnvironment } from "../../functions/webhook/environment.ts";
 import { localStage, parseStageConfig, type StageConfig } from "../../infra/config.ts";
 import { parseEnvironment } from "../../shared/environment.ts";
+import { expectWritten } from "../support/documents.ts";
 import { deployedStage, flatten, stackOf, templateOf } from "./stages.ts";
 
 const topic = "arn:aws:sns:eu-west-1:111111111111:alarms";
@@ -686,6 +688,16 @@ test("the outputs by which the other parts find the stage keep their names", () 
 });
 
 describe("cdk-nag", () => {
+  const acknowledged = [
+    "BusinessTokens/Resource: AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:secretsmanager:<AWS::Region>:<AWS::AccountId>:secret:credit-lines/prod/business-token/*]",
+    "OnCall/Look/Resource: AwsSolutions-IAM5[Resource::*]",
+    "Publish/Role/DefaultPolicy/Resource: AwsSolutions-IAM5[Resource::<PublishUndeliveredBucket.Arn>/aws/lambda/*]",
+    "Publish/Role/DefaultPolicy/Resource: AwsSolutions-IAM5[Resource::<State.Arn>/stream/*]",
+    "Publish/UndeliveredBucket/Resource: AwsSolutions-S1",
+    "SystemToken: AwsSolutions-SMG4",
+    "Tracing/Resource: AwsSolutions-IAM5[Resource::*]",
+  ];
+
   test.each([
     ["as little", {}],
     [
@@ -705,21 +717,29 @@ describe("cdk-nag", () => {
     expect(() => app.synth()).not.toThrow();
   });
 
+  test("and what is acknowledged stands in infra/permissions.md, with its reason, and nothing else does", () => {
+    const { stack } = stackOf(deployedStage({ webhook: true, appSecretName: "a/b", verifyTokenSecretName: "c/d" }));
+    const rows = stack.node.findAll().flatMap(({ node }) =>
+      node.metadata
+        .filter(({ type }) => type === Validations.ACKNOWLEDGED_RULES_METADATA_KEY)
+        .flatMap(({ data }) => Object.entries(data as Record<string, string>))
+        .map(([rule, reason]) => {
+          const place = node.path.replace(`${stack.node.path}/`, "").replace(/\/(Resource|DefaultPolicy)/g, "");
+          return `| ${place} | \`${rule.replace(/^.*?(AwsSolutions-)/, "$1").replaceAll(/[0-9A-F]{8}\./g, ".")}\` | ${reason} |`;
+        }),
+    );
+    expect(rows).toHaveLength(acknowledged.length);
+    expect(rows.filter((row) => !/ \| [A-Z].{40,}\. \|$/.test(row))).toEqual([]);
+    const head = ["| Resource | Rule | Why it is so |", "|---|---|---|"];
+    expectWritten("infra/permissions.md", "acknowledged", [...head, ...rows.toSorted()].join("\n"));
+  });
+
   test("makes synthesis fail on a finding", () => {
     const { app, stack } = stackOf(deployedStage());
     const bare = new Queue(stack, "Bare");
     expect(() => app.synth()).toThrow(new RegExp(`${bare.node.path}/.*\n.*AwsSolutions-SQS3`));
   });
 
-  const acknowledged = [
-    "BusinessTokens/Resource: AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:secretsmanager:<AWS::Region>:<AWS::AccountId>:secret:credit-lines/prod/business-token/*]",
-    "OnCall/Look/Resource: AwsSolutions-IAM5[Resource::*]",
-    "Publish/Role/DefaultPolicy/Resource: AwsSolutions-IAM5[Resource::<PublishUndeliveredBucket.Arn>/aws/lambda/*]",
-    "Publish/Role/DefaultPolicy/Resource: AwsSolutions-IAM5[Resource::<State.Arn>/stream/*]",
-    "Publish/UndeliveredBucket/Resource: AwsSolutions-S1",
-    "SystemToken: AwsSolutions-SMG4",
-    "Tracing/Resource: AwsSolutions-IAM5[Resource::*]",
-  ];
   test.each([
     ["without", {}],
     ["with", { webhook: true, appSecretName: "my/app", verifyTokenSecretName: "my/verify" }],
