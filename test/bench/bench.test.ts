@@ -1,7 +1,10 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { randomOf } from "../simulation/random.ts";
+import { drawPlans, judgePlan, type Plan } from "./load-plans.ts";
 import { row, summarize, tableOf, unexplained } from "./rows.ts";
 import { runBench, type Suite } from "./run-bench.ts";
 import { indexUnits, itemBytes, readUnits, writeUnits } from "./units.ts";
@@ -41,8 +44,8 @@ const light = suiteOf("light", async ({ add, plot }) => {
 });
 const heavy = suiteOf("heavy", async ({ add }) => add(row("heavy.calls", 1, "calls")));
 
-function run(args: string[], suites: Suite[] = [light, heavy]): Promise<number> {
-  return runBench(args, suites, { root, out: (text) => (out += text), note: (text) => (notes += text) });
+function run(args: string[], suites: Suite[] = [light, heavy], silenceMsMax = 60_000): Promise<number> {
+  return runBench(args, suites, { root, out: (text) => (out += text), note: (text) => (notes += text), silenceMsMax });
 }
 
 function rowsPrinted(): unknown[] {
@@ -100,6 +103,25 @@ describe("the run", () => {
     expect(await run(["--json"], [broken, heavy])).toBe(1);
     expect(rowsPrinted()).toMatchObject([
       { name: "broken.failed", held: false, reason: "no such stack" },
+      { name: "heavy.calls" },
+      { name: "bench.minutes" },
+    ]);
+  });
+
+  test("gives a suite up that tells nothing any more, and goes on", async () => {
+    const hanging = suiteOf("hanging", async ({ add, progress }) => {
+      add(row("hanging.first", 1, "calls"));
+      for (let step = 0; step < 5; step += 1) {
+        await sleep(20);
+        progress(`hanging: step ${step}`);
+      }
+      await new Promise(() => {});
+    });
+    expect(await run(["--json"], [hanging, heavy], 60)).toBe(1);
+    expect(notes).toContain("hanging: step 4");
+    expect(rowsPrinted()).toMatchObject([
+      { name: "hanging.first" },
+      { name: "hanging.failed", held: false, reason: expect.stringContaining("Nothing was told") },
       { name: "heavy.calls" },
       { name: "bench.minutes" },
     ]);
@@ -188,5 +210,67 @@ describe("DynamoDB's units", () => {
     expect(indexUnits(due, { shard: { S: "a" } }, keys)).toBe(1);
     expect(indexUnits(due, later, keys)).toBe(2);
     expect(indexUnits(due, { ...due, other: { S: "x" } }, keys)).toBe(0);
+  });
+});
+
+describe("the load's judge", () => {
+  const customer = { businessId: "11000000000000001", wabaIds: ["1200000000000001"], secret: "of-nobody" };
+  const about = { wabaId: "1200000000000001" };
+  const plan: Plan = {
+    customer,
+    steps: [
+      { type: "share", about, copies: 1, outcome: "done", ends: "Share Verified" },
+      { type: "revoke", about, copies: 1, outcome: "done", ends: "Credit Line Revoked" },
+    ],
+    status: "revoked",
+    isLive: false,
+    commandIds: ["first", "second"],
+  };
+  function recordOf(id: string) {
+    return {
+      outcome: "done" as const,
+      event: { eventId: `${id}-0`, occurredAt: 0, detailType: "Share Accepted" as const },
+    };
+  }
+  const told = {
+    status: "revoked",
+    made: 1,
+    live: 0,
+    records: [recordOf("first"), recordOf("second")],
+    announced: new Set(["first-0", "second-0"]),
+  };
+
+  test("finds nothing where all is as the seed told", () => {
+    expect(judgePlan(plan, told)).toEqual([]);
+  });
+
+  test.each([
+    ["has another outcome", { records: [recordOf("first"), { ...recordOf("second"), outcome: "refused" as const }] }],
+    ["has another reason", { records: [recordOf("first"), { ...recordOf("second"), reason: "superseded" as const }] }],
+    ["has no record", { records: [recordOf("first"), undefined] }],
+    ["was never announced", { announced: new Set(["first-0"]) }],
+  ])("names the command that %s", (_what, changed) => {
+    expect(judgePlan(plan, { ...told, ...changed })).toEqual([expect.stringMatching(/^second is .*, expected done/)]);
+  });
+
+  test.each([
+    ["the WABA has another status", { status: "shared" }],
+    ["the line was shared twice", { made: 2 }],
+    ["the line was never shared", { made: 0 }],
+    ["the line is still shared", { live: 1 }],
+  ])("names all commands of the customer when %s", (_what, changed) => {
+    expect(judgePlan(plan, { ...told, ...changed })).toEqual([
+      expect.stringContaining("first is done"),
+      expect.stringContaining("second is done"),
+    ]);
+  });
+
+  test("is told by the seed: as many commands as wanted, 2 % with a fault, 1 % sent twice", () => {
+    const customers = Array.from({ length: 20_000 }, (_, index) => ({ ...customer, businessId: `11${index}` }));
+    const steps = drawPlans(randomOf("load"), customers).flatMap((one) => one.steps);
+    expect(steps).toHaveLength(20_000);
+    expect(steps.filter(({ fault }) => fault !== undefined).length / 20_000).toBeCloseTo(0.02, 2);
+    expect(steps.filter(({ copies }) => copies === 2).length / 20_000).toBeCloseTo(0.01, 2);
+    expect(drawPlans(randomOf("load"), customers).flatMap((one) => one.steps)).toEqual(steps);
   });
 });

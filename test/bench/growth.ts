@@ -51,6 +51,7 @@ async function growTable(add: Bench["add"], plot: Bench["plot"], progress: Bench
         }
       }
       if (round === 0) for (const { meter } of partners) meter.close();
+      if (round % 5 === 0) progress(`growth: round ${round} of ${rounds}`);
     }
     for (const [kind, name] of kinds.entries()) {
       const own = times[kind] ?? [];

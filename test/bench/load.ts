@@ -6,16 +6,16 @@ import { GetQueueAttributesCommand, SQSClient } from "@aws-sdk/client-sqs";
 import * as z from "zod";
 import type { OnCall } from "../../infra/local/aws/gateway.ts";
 import { localClient, observe } from "../../infra/local/observe.ts";
+import type { CommandType } from "../../shared/contracts/commands.ts";
 import { keys } from "../../shared/store/items.ts";
-import { randomOf, type Random } from "../simulation/random.ts";
-import { type Customer, customersOf, startStage } from "./partner.ts";
+import { randomOf } from "../simulation/random.ts";
+import { drawPlans, judgePlan, type Plan } from "./load-plans.ts";
+import { customersOf, startStage } from "./partner.ts";
 import { quantile, row } from "./rows.ts";
 import type { Bench, Suite } from "./run-bench.ts";
 
 const commandsAlone = 20_000;
 const commandsAmongOthers = 2000;
-const duplicates = 0.01;
-const faulty = 0.02;
 /** What the producer keeps under way. Each share waits a second or two for its proof, and the functions must not idle meanwhile. */
 const underWay = 200;
 const sampleMs = 5000;
@@ -30,33 +30,13 @@ export const loadSuite: Suite = {
   run: measureLoad,
 };
 
-type Type = "share" | "verify" | "revoke";
-
-/** One command, what must be said when it has ended, and what goes wrong with it. */
-type Step = {
-  type: Type;
-  about: Record<string, unknown>;
-  copies: number;
-  outcome: string;
-  ends: string;
-  fault?: Fault;
-};
-/** What one customer goes through, a command when the one before has ended, and how Meta and table must stand then. */
-type Plan = { customer: Customer; steps: Step[]; status?: string; isLive: boolean; commandIds: string[] };
-
-/**
- * Faults that leave the outcome as it is: 5xx and cut connections at Meta, before and after the effect, and answers of the
- * table that are lost after a write. An error that Meta makes up would change it, and is the simulation's to judge.
- */
-type Fault = { at: "Meta"; call: string; kind: string } | { at: "table" };
-
 const wabaIdPattern = /12\d{14}/g;
 const commandRow = /"COMMAND#([^"]+)"/g;
 const named = z.object({ commandId: z.string().optional() });
 
 async function measureLoad({ add, plot, progress, isComplete }: Bench): Promise<void> {
   const total = isComplete ? commandsAmongOthers : commandsAlone;
-  const plans = drawPlans(randomOf("load"), total);
+  const plans = drawPlans(randomOf("load"), customersOf(total, 1));
   const faults = plans.flatMap(({ customer, steps }) =>
     steps.flatMap(({ fault }) => (fault ? [{ customer, fault }] : [])),
   );
@@ -123,8 +103,12 @@ async function measureLoad({ add, plot, progress, isComplete }: Bench): Promise<
       await sleep(20);
     }
     const seconds = (performance.now() - startedAt) / 1000;
-    const wrong = await mismatches(plans, stage, progress);
-    const dead = await deadLetters(stack.about);
+    // The copies of the last commands may still do what must not be done.
+    while ((await countMessages(stack.about.endpoint, stack.about.queues)) > 0 && Date.now() - newsAt < patienceMs) {
+      await sleep(200);
+    }
+    const wrong = await countMismatches(plans, stage, progress);
+    const dead = await countMessages(stack.about.endpoint, stack.about.deadLetterQueues);
     const happened = meta.calls.filter(({ fault }) => fault !== undefined).length + watch.lost();
     add(
       row("load.commands", total, "commands"),
@@ -168,64 +152,6 @@ async function measureLoad({ add, plot, progress, isComplete }: Bench): Promise<
     ]);
   }
 }
-
-/** Customers who are each alone with their commands, so that the kind says what comes of them. */
-function drawPlans(random: Random, total: number): Plan[] {
-  const plans: Plan[] = [];
-  let commands = 0;
-  for (const customer of customersOf(total, 1)) {
-    if (commands >= total) break;
-    const [wabaId = ""] = customer.wabaIds;
-    const about = { wabaId, currency: "EUR" };
-    const share = stepOf("share", about, "done", "Share Verified", ["E2"]);
-    const kind = random.next();
-    if (kind < 0.55 || commands === total - 1) addPlan({ steps: [share], status: "verified", isLive: true });
-    else if (kind < 0.65) {
-      const unknown = { ...about, currency: "SEK" };
-      addPlan({
-        steps: [stepOf("share", unknown, "refused currency_unsupported", "Share Refused", [])],
-        isLive: false,
-      });
-    } else if (kind < 0.7) {
-      const claimed = { ...about, businessId: "1100000000" };
-      addPlan({ steps: [stepOf("share", claimed, "refused owner_mismatch", "Share Refused", [])], isLive: false });
-    } else if (kind < 0.85) {
-      const verify = stepOf("verify", { wabaId }, "done", "Share Verified", ["E6", "E7"]);
-      addPlan({ steps: [share, verify], status: "verified", isLive: true });
-    } else {
-      const reason = { businessId: customer.businessId, reason: "non_payment" };
-      const revoke = stepOf("revoke", reason, "done", "Credit Line Revoked", ["E9"]);
-      addPlan({ steps: [share, revoke], status: "revoked", isLive: false });
-    }
-
-    function addPlan(plan: Omit<Plan, "customer" | "commandIds">): void {
-      plans.push({ ...plan, customer, commandIds: [] });
-      commands += plan.steps.length;
-    }
-  }
-  return plans;
-
-  /** @param calls those of the command's calls to Meta that may go wrong. */
-  function stepOf(
-    type: Type,
-    about: Record<string, unknown>,
-    outcome: string,
-    ends: string,
-    calls: readonly string[],
-  ): Step {
-    const copies = random.chance(duplicates) ? 2 : 1;
-    const step = { type, about, copies, outcome, ends };
-    if (calls.length === 0 || !random.chance(faulty / withCalls)) return step;
-    const atTable = type === "share" && random.chance(0.3);
-    const call = random.pick(calls);
-    // A read is told again at once after 5xx; one that is cut would wait for the message's next receive.
-    const kinds = type === "verify" ? ["5xx-before"] : ["5xx-before", "5xx-after", "cut-before", "cut-after"];
-    return { ...step, fault: atTable ? { at: "table" } : { at: "Meta", call, kind: random.pick(kinds) } };
-  }
-}
-
-/** The part of the commands with a call that may go wrong: they carry the faults of all. */
-const withCalls = 0.88;
 
 /** Sees the functions' calls to AWS: when a command is first looked at, and which writes lose their answer. */
 function watchTable(losing: readonly string[]) {
@@ -290,7 +216,7 @@ function roomyDirectory(): string {
 }
 
 /** Every command's record and announcement, every WABA's status, and what is live at Meta, beside what the seed told. */
-async function mismatches(
+async function countMismatches(
   plans: readonly Plan[],
   { stack, meta }: Awaited<ReturnType<typeof startStage>>,
   progress: Bench["progress"],
@@ -299,19 +225,19 @@ async function mismatches(
   const byId = new Map(businesses.map((one) => [one.businessId, one]));
   const made = madeBy(meta.changes);
   let wrong = 0;
-  for (const { customer, steps, status, isLive, commandIds } of plans) {
+  for (const plan of plans) {
+    const { customer, commandIds } = plan;
     const { businessId, wabaIds } = customer;
-    const shown = byId.get(businessId)?.wabas[wabaIds[0] ?? ""]?.status;
-    const live = (meta.byBusiness.get(businessId) ?? []).filter(({ spans }) => spans.at(-1)?.to === undefined).length;
-    const shares = steps.some(({ ends }) => ends === "Share Verified") ? 1 : 0;
-    const isSound = shown === status && live === (isLive ? 1 : 0) && (made.get(businessId) ?? 0) === shares;
-    for (const [index, { outcome }] of steps.entries()) {
-      const record = commands.get(keys.command(commandIds[index] ?? ""));
-      const told = record === undefined ? "none" : [record.outcome, record.reason].filter(Boolean).join(" ");
-      if (isSound && told === outcome && announced.has(record?.event?.eventId ?? "")) continue;
-      wrong += 1;
-      progress(`load: ${commandIds[index]} is ${told}, expected ${outcome}; ${wabaIds[0]} is ${shown}, ${live} live`);
-    }
+    const records = (meta.byBusiness.get(businessId) ?? []).filter(({ spans }) => spans.at(-1)?.to === undefined);
+    const mismatches = judgePlan(plan, {
+      status: byId.get(businessId)?.wabas[wabaIds[0] ?? ""]?.status,
+      made: made.get(businessId) ?? 0,
+      live: records.length,
+      records: plan.steps.map((_, index) => commands.get(keys.command(commandIds[index] ?? ""))),
+      announced,
+    });
+    wrong += mismatches.length;
+    for (const mismatch of mismatches) progress(`load: ${mismatch}`);
   }
   return wrong;
 }
@@ -326,13 +252,14 @@ function madeBy(changes: readonly { kind: string; businessId?: string }[]): Map<
   return made;
 }
 
-async function deadLetters(about: { endpoint: string; deadLetterQueues: Record<Type, string> }): Promise<number> {
-  const sqs = new SQSClient(localClient(about.endpoint));
+/** Messages that wait for a receive or are being served; not those that are delayed. */
+async function countMessages(endpoint: string, queues: Record<CommandType, string>): Promise<number> {
+  const sqs = new SQSClient(localClient(endpoint));
+  const AttributeNames = ["ApproximateNumberOfMessages" as const, "ApproximateNumberOfMessagesNotVisible" as const];
   let count = 0;
-  for (const QueueUrl of Object.values(about.deadLetterQueues)) {
-    const AttributeNames = ["ApproximateNumberOfMessages" as const];
-    const { Attributes } = await sqs.send(new GetQueueAttributesCommand({ QueueUrl, AttributeNames }));
-    count += Number(Attributes?.ApproximateNumberOfMessages ?? 0);
+  for (const QueueUrl of Object.values(queues)) {
+    const { Attributes = {} } = await sqs.send(new GetQueueAttributesCommand({ QueueUrl, AttributeNames }));
+    for (const name of AttributeNames) count += Number(Attributes[name] ?? 0);
   }
   sqs.destroy();
   return count;

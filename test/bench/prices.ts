@@ -19,5 +19,4 @@ export const prices = {
   /** Reads of the stream by Lambda are free. */
   eventBridge: { page: "aws.amazon.com/eventbridge/pricing (custom events)", event: 1e-6 },
   cloudWatchLogs: { page: "aws.amazon.com/cloudwatch/pricing (ingestion)", gigabyte: 0.5 },
-  secretsManager: { page: "aws.amazon.com/secrets-manager/pricing", request: 0.05 / 10_000 },
 } as const;

@@ -26,18 +26,25 @@ export type Bench = {
 };
 
 /** Where the report goes, and the standard outputs. */
-export type Surroundings = { root: string; out: (text: string) => void; note: (text: string) => void };
+export type Surroundings = {
+  root: string;
+  out: (text: string) => void;
+  note: (text: string) => void;
+  /** A suite that tells nothing for so long hangs. */
+  silenceMsMax?: number;
+};
 
 const plotFolder = "test/bench/plots";
 
 /**
- * Runs the suites as the arguments say. A suite that fails costs its own rows only.
+ * Runs the suites as the arguments say. A suite that fails or hangs costs its own rows only; what a hanging one has started
+ * is left to the end of the process.
  * @returns the exit code: 0 when all was measured and each missed target has its reason, 1 when not, 2 on wrong usage.
  */
 export async function runBench(
   args: readonly string[],
   suites: readonly Suite[],
-  { root, out, note }: Surroundings,
+  { root, out, note, silenceMsMax = 5 * 60_000 }: Surroundings,
 ): Promise<number> {
   const options = optionsOf(args);
   const chosen = suites.filter(({ name }) => overlaps(options?.only ?? "", `${name}.`));
@@ -66,18 +73,24 @@ export async function runBench(
     const { name, about, run } = suite;
     const charts: Chart[] = [];
     progress(`${name}: ${about}`);
+    const silence = watchSilence(silenceMsMax);
     try {
-      const isComplete = only === "";
-      await run({
+      const bench: Bench = {
         add,
-        progress,
-        isComplete,
+        progress(text) {
+          silence.broken();
+          progress(text);
+        },
+        isComplete: only === "",
         plot: (chart) => charts.push(chart),
         wants: (prefix) => overlaps(only, prefix),
-      });
+      };
+      await Promise.race([run(bench), silence.lasted]);
     } catch (error) {
       note(`${error instanceof Error ? error.stack : String(error)}\n`);
       add(unmeasured(`${name}.failed`, "", error instanceof Error ? error.message : String(error)));
+    } finally {
+      silence.end();
     }
     const own = rows.filter((one) => one.name.startsWith(`${name}.`));
     if (`${name}.`.startsWith(only)) writeSection(root, suites, suite, own, charts);
@@ -93,6 +106,13 @@ export async function runBench(
   const broken = rows.filter(({ reason, value }) => reason === unexplained || Number.isNaN(value));
   for (const { name, reason } of broken) note(`${name}: ${reason}\n`);
   return broken.length === 0 ? 0 : 1;
+}
+
+/** `lasted` is rejected when there was silence for so long. */
+function watchSilence(ms: number): { lasted: Promise<never>; broken: () => void; end: () => void } {
+  const { promise: lasted, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error(`Nothing was told for ${ms / 1000} seconds`)), ms);
+  return { lasted, broken: () => timer.refresh(), end: () => clearTimeout(timer) };
 }
 
 /** The last part of the report: what all others took together. */

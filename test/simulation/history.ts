@@ -62,13 +62,21 @@ const dayMs = 24 * hourMs;
 
 const breaches: readonly Breach[] = ["A1", "A2", "A3", "A4", "A5", "A6"];
 
+/**
+ * Every fifth history is narrow: two customers, whose WABAs are shared and revoked at a Meta that loses most answers, makes a
+ * second record, and lists it late. That is what money doubled or left behind takes.
+ */
+export function isNarrow({ seed }: Pick<History, "seed">): boolean {
+  return seed % 5 === 2;
+}
+
 /** The history that a seed names. Every fourth one breaks an assumption. */
 export function drawHistory(seed: number): History {
   const random = randomOf(`history ${seed}`);
   const breach = seed % 4 === 3 ? random.pick(breaches) : undefined;
   // Some begin at the end of a month, where partner switches are closed.
   const startAt = Date.UTC(2026, 5, random.chance(0.15) ? random.whole(25, 30) : random.whole(6, 20), 9);
-  const customers = drawCustomers(random);
+  const customers = drawCustomers(random, isNarrow({ seed }));
   const policy = {
     shareMethod: random.chance(0.5) ? ("share-and-attach" as const) : ("share-then-attach" as const),
     secondPost: random.chance(0.75) ? ("auto" as const) : ("person" as const),
@@ -88,7 +96,7 @@ export function drawHistory(seed: number): History {
     startAt,
     breach,
     customers,
-    variants: drawVariants(random, breach),
+    variants: { ...drawVariants(random, breach), ...(isNarrow({ seed }) ? drawLateLists(random) : {}) },
     policy,
     faultRate: random.pick([0.3, 1, 1, 2]),
     sends,
@@ -98,15 +106,15 @@ export function drawHistory(seed: number): History {
   };
 }
 
-function drawCustomers(random: Random): Customer[] {
-  return Array.from({ length: random.whole(3, 4) }, (_, customer) => {
+function drawCustomers(random: Random, narrow: boolean): Customer[] {
+  return Array.from({ length: narrow ? 2 : random.whole(3, 4) }, (_, customer) => {
     const currency = random.pick(["EUR", "USD"]);
     return {
       businessId: `11000000000000${customer + 1}`,
       secret: `${secretPrefix}customer-${customer + 1}`,
-      wabas: Array.from({ length: random.pick([1, 2, 2, 3]) }, (__, waba) => {
+      wabas: Array.from({ length: random.pick(narrow ? [2, 3] : [1, 2, 2, 3]) }, (__, waba) => {
         const wabaId = `12000000000${customer + 1}00${waba + 1}`;
-        const isForeign = random.chance(0.15);
+        const isForeign = !narrow && random.chance(0.15);
         return {
           wabaId,
           currency,
@@ -150,6 +158,16 @@ function drawVariants(random: Random, breach: Breach | undefined): Partial<Varia
     readsCarryId: random.chance(0.7),
     shortPages: random.chance(0.2),
     appCallsPerHour: random.pick([null, null, null, null, null, null, null, 150]),
+  };
+}
+
+function drawLateLists(random: Random): Partial<Variants> {
+  return {
+    repeatedShare: "second",
+    credentialPer: random.pick(["business", "waba-one-record"]),
+    e6ShareLagMs: random.pick([0, random.whole(1, lagMsMax)]),
+    e7ShareLagMs: random.pick([0, 2 * secondMs]),
+    e8ShareLagMs: random.whole(1, lagMsMax),
   };
 }
 

@@ -4,8 +4,7 @@ import type { MetaModel } from "../../infra/local/meta/meta-model.ts";
 import { liveAllocations, shareWithBusiness } from "../../infra/local/meta/meta-model.ts";
 import type { GraphAnswer, GraphRequest, Transport } from "../../shared/graph/transport.ts";
 import type { Engine, Invocation, Process } from "./engine.ts";
-import type { History } from "./history.ts";
-import { landingMsMax } from "./history.ts";
+import { type History, isNarrow, landingMsMax } from "./history.ts";
 import { randomOf } from "./random.ts";
 
 export const metaReadFaults = [
@@ -225,14 +224,15 @@ const lostAnswers = metaChangeFaults.filter((kind) => /^(cut|hang|5xx|error)-|^l
 
 /**
  * A history that breaks an assumption does so often; where reads may not show a record, its answer comes late as well. Of the
- * others, every fourth loses most answers, so that a second attempt meets what the first one met.
+ * others, every fourth loses most answers, and most of the narrow ones, so that a second attempt meets what the first one met.
  */
-function changeFaultsOf({ breach, seed }: History): { kinds: readonly string[]; rate: number } {
+function changeFaultsOf(history: History): { kinds: readonly string[]; rate: number } {
+  const { breach, seed } = history;
   const often = { A1: "freeze-sent", A2: "late", A3: "freeze-answer", A4: "freeze-answer" } as const;
   if (breach !== undefined && breach !== "A5" && breach !== "A6") {
     return { kinds: [...metaChangeFaults, ...Array.from({ length: 12 }, () => often[breach])], rate: 1 };
   }
-  return randomOf(`${seed} loses`).chance(0.25)
+  return randomOf(`${seed} loses`).chance(isNarrow(history) ? 0.8 : 0.25)
     ? { kinds: lostAnswers, rate: 3 }
     : { kinds: metaChangeFaults, rate: 1 };
 }

@@ -301,16 +301,7 @@ export const mutants: readonly Mutant[] = [
       return breaker === undefined || breaker.state === "closed" ? false : real(deps);
     },
   ),
-  swap("post-settled-by-a-probe-is-forgotten", ["I2a", "I2b"], share, "unanswered", () => (item) => item),
-  swap(
-    "doubts-looked-at-for-others",
-    ["I3"],
-    share,
-    "looksNow",
-    () =>
-      ({ probed }) =>
-        probed !== true,
-  ),
+  seldom(swap("post-settled-by-a-probe-is-forgotten", ["I2a", "I2b"], share, "unanswered", () => (item) => item)),
 
   seldom({
     name: "sibling-explains-what-it-found",
@@ -336,7 +327,6 @@ export const mutants: readonly Mutant[] = [
       return decision.kind === "later" ? { ...decision, until: 0 } : decision;
     }),
   ),
-  swap("deletions-not-noted", ["I2a"], revoke, "withDeletions", () => (item) => item),
   swap("reopened-without-its-attempts", ["chart"], business, "reopened", (real) => (item, ...rest) => ({
     ...real(item, ...rest),
     wabas: item.wabas,
