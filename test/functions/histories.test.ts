@@ -215,6 +215,36 @@ describe("a revocation", () => {
     expect(flows.deletes()).toEqual([]);
   });
 
+  test("is not over by a list that was read before a lost POST landed, however late that run ends", async () => {
+    const flows = await flowsOf({ variants: { reshareAfterRevoke: "works-same-id", fundingVisibleTo: "business" } });
+    const { meta, businessId, wabaId, siblingId } = flows;
+    await flows.deliver(flows.share({ wabaId: siblingId }));
+    await flows.live(hourMs);
+    let land: () => Promise<unknown> = async () => undefined;
+    flows.meddle("shareAndAttach", async (send) => {
+      land = send;
+      return { kind: "unknown", failure: { at: flows.now(), reason: "meta_unavailable" } };
+    });
+    await flows.deliver(flows.share({ wabaId }));
+    await flows.deliver(flows.revoke());
+    expect(flows.deletes()).toHaveLength(1);
+    expect((await flows.business()).revocation).toMatchObject({ state: "open", openReason: "share_in_flight" });
+
+    flows.meddle("listAllocations", async (list) => {
+      const listed = await list();
+      // What this revocation has deleted lives again, and the worker is frozen until the window is over.
+      await land();
+      flows.pass(31 * minuteMs);
+      return listed;
+    });
+    await flows.deliver(flows.revoke());
+    expect(liveAllocations(meta.model, line, businessId, flows.now())).toHaveLength(1);
+    expect((await flows.business()).revocation?.state).toBe("open");
+    await flows.live(2 * hourMs);
+    expect((await flows.business()).revocation?.state).toBe("done");
+    expect(liveAllocations(meta.model, line, businessId, flows.now())).toEqual([]);
+  });
+
   test("keeps a late answer's record though Meta throttles the reading of it", async () => {
     const flows = await flowsOf({ variants: { e8ShareLagMs: 5 * minuteMs } });
     const { meta, businessId } = flows;

@@ -361,8 +361,8 @@ describe("a run of a revocation that proves everything", () => {
 
   test("forgets the intents, whose window is over", () => {
     const wabas = { [wabaId]: revokedWaba({ status: "revoking", intent: intent() }) };
-    const fresh = estate([], { startedAt: windowEnd(intent(), settleWindowMs) + 1 });
-    const { business: next } = recorded({ fresh }, revoking({ wabas }));
+    const seen = estate([recordReading()], { startedAt: windowEnd(intent(), settleWindowMs) + 1 });
+    const { business: next } = recorded({ estate: seen }, revoking({ wabas }));
     expect(next.wabas[wabaId]).toEqual(revokedWaba());
   });
 
@@ -405,18 +405,18 @@ describe("a run of a revocation stays open", () => {
   const end = windowEnd(intent(), settleWindowMs);
 
   test.each([now + 3000, end])(
-    "H1: while a POST of an older epoch is unanswered and its window not over (list begun at %d)",
+    "H1: while a POST of an older epoch is unanswered and its window not over (run begun at %d)",
     (startedAt) => {
       const empty = revoking({ records: {}, wabas: inFlight });
-      const fresh = estate([], { startedAt });
-      expect(openBecause({ estate: estate(), deleted: {}, confirmed: [], fresh }, empty)).toBe("share_in_flight");
+      const looked = { estate: estate([], { startedAt }), deleted: {}, confirmed: [] };
+      expect(openBecause(looked, empty)).toBe("share_in_flight");
     },
   );
 
   test("while a POST that a probe settled may still have made another record", () => {
     const { sendDeadline } = intent();
     function runFrom(startedAt: number) {
-      const looked = run({ fresh: estate([], { startedAt }) });
+      const looked = run({ estate: estate([recordReading()], { startedAt }) });
       return recordRun(revoking({ unansweredAt: sendDeadline }), looked, end + minuteMs, policy).business;
     }
     expect(runFrom(end).revocation).toMatchObject({ state: "open", openReason: "share_in_flight" });
@@ -425,9 +425,10 @@ describe("a run of a revocation stays open", () => {
     expect(done.unansweredAt).toBeUndefined();
   });
 
-  test("H1: when the clean list of the window's end began before it, although the run ended after", () => {
+  test("H1: when the run began before the window's end, although its last list began after", () => {
     const empty = revoking({ records: {}, wabas: inFlight });
-    const looked = run({ estate: estate(), deleted: {}, confirmed: [], fresh: estate([], { startedAt: end }) });
+    const fresh = estate([], { startedAt: end + 1 });
+    const looked = run({ estate: estate([], { startedAt: end }), deleted: {}, confirmed: [], fresh });
     expect(recordRun(empty, looked, end + minuteMs, policy).business.revocation?.state).toBe("open");
   });
 
