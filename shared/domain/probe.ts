@@ -2,7 +2,7 @@ import type { AllocationRecord, Business, Change, Due, Intent, Policy, ShareRequ
 import { dueIn, isHeld, isShared, isSharing, lookDelayMs, reopened, windowEnd, withWaba } from "./business.ts";
 import type { EventDraft } from "./events.ts";
 import type { EstateReading, Funding, RecordReading } from "./readings.ts";
-import { fundingRecord, withRecords } from "./readings.ts";
+import { fundingRecord, knownFrom, withRecords } from "./readings.ts";
 import type { Failure, RefuseReason } from "./reasons.ts";
 import {
   acceptShare,
@@ -224,7 +224,7 @@ export function recordLateAnswer(
   const { allocationId, creditLineId, epoch } = answer;
   const waba = business.wabas[request.wabaId];
   // Naming an id voids what we believed of it (A5): a record we confirmed deleted may live again.
-  const record: AllocationRecord = { creditLineId, epoch, state: "unknown", recordedAt: now };
+  const record: AllocationRecord = { creditLineId, epoch, state: "unknown", recordedAt: knownFrom(business, now) };
   const next: Business = { ...business, records: { ...business.records, [allocationId]: record } };
   if (isShared(waba) && waba.allocationId === allocationId && epoch === business.epoch) return changeTo(next);
 

@@ -27,7 +27,7 @@ import {
 import { switchWindowEnd } from "./calendar.ts";
 import type { DetailType, EventDraft } from "./events.ts";
 import type { EstateReading, RecordReading, WabaReading } from "./readings.ts";
-import { fundingRecord, isConfirmedDeleted, withRecords } from "./readings.ts";
+import { fundingRecord, isConfirmedDeleted, knownFrom, withRecords } from "./readings.ts";
 import type { BlockReason, Failure, RefuseReason } from "./reasons.ts";
 
 /** What a share knows when it decides. What it has not read yet is undefined, and asked for only when it matters. */
@@ -489,7 +489,8 @@ export function withLive(
 ): Business {
   const known = business.records[allocationId];
   if (known !== undefined && known.deleteAnswered === undefined) return business;
-  const record: AllocationRecord = { creditLineId, epoch: business.epoch, state: "live", recordedAt: now, readAt };
+  const recordedAt = knownFrom(business, now);
+  const record: AllocationRecord = { creditLineId, epoch: business.epoch, state: "live", recordedAt, readAt };
   return { ...business, records: { ...business.records, [allocationId]: record } };
 }
 

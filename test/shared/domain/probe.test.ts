@@ -133,6 +133,28 @@ describe("a look cannot tell", () => {
   });
 });
 
+describe("a record that came to be known beside an attempt", () => {
+  const secondMs = 1000;
+  const seen = seeing([recordReading()]);
+
+  test("A6: explains nothing, though the clock of whoever saw it runs behind the attempt's", () => {
+    const slow = intent().madeAt - secondMs;
+    const stored = attempted();
+    const looked = recordProbe(stored, wabaId, probe(seen), { kind: "cannot-tell" }, slow, policy).business;
+    const answer = { allocationId, creditLineId: lineId, epoch: 0, seen: "live" } as const;
+    const told = recordLateAnswer(stored, shareRequest({ wabaId: siblingId }), answer, slow).business;
+    for (const known of [looked, told]) expect(judge(known, seen)).toEqual({ kind: "cannot-tell" });
+  });
+
+  test("A6: explains nothing either when it came back to life", () => {
+    const gone = record({ state: "deleted", recordedAt: intent().madeAt - minuteMs });
+    const stored = attempted({}, { records: { [allocationId]: gone } });
+    const slow = intent().madeAt - secondMs;
+    const looked = recordProbe(stored, wabaId, probe(seen), { kind: "cannot-tell" }, slow, policy).business;
+    expect(judge(looked, seen)).toEqual({ kind: "cannot-tell" });
+  });
+});
+
 describe("a record that was gone and lives again", () => {
   test("H7d: explains nothing, however often it was looked at since", () => {
     const gone = record({ state: "deleted", recordedAt: intent().madeAt });
