@@ -220,10 +220,10 @@ describe("a revocation", () => {
     const { meta, businessId, wabaId, siblingId } = flows;
     await flows.deliver(flows.share({ wabaId: siblingId }));
     await flows.live(hourMs);
-    let land: () => Promise<unknown> = async () => undefined;
+    let land: (() => Promise<unknown>) | undefined;
     flows.meddle("shareAndAttach", async (send) => {
       land = send;
-      return { kind: "unknown", failure: { at: flows.now(), reason: "meta_unavailable" } };
+      return { kind: "unknown", failure: { at: flows.now(), reason: "meta_unavailable" } } as const;
     });
     await flows.deliver(flows.share({ wabaId }));
     await flows.deliver(flows.revoke());
@@ -233,7 +233,7 @@ describe("a revocation", () => {
     flows.meddle("listAllocations", async (list) => {
       const listed = await list();
       // What this revocation has deleted lives again, and the worker is frozen until the window is over.
-      await land();
+      await land?.();
       flows.pass(31 * minuteMs);
       return listed;
     });

@@ -104,7 +104,7 @@ export function createMetaTransport(engine: Engine, history: History, process: P
       if (!isChange) return signal.aborted ? abort() : leave();
       if (kind === "not-sent") return settle({ kind: "not-sent", message: "no connection" });
       // As the product does it: in the same tick that writes.
-      if (engine.now() >= sendDeadline || signal.aborted) {
+      if (process.now() >= sendDeadline || signal.aborted) {
         return settle({ kind: "not-sent", message: "the send deadline had passed" });
       }
       isOnItsWay = true;

@@ -147,7 +147,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   function createCommandProcess(work: Work): CommandProcess {
     const process = engine.createProcess(work);
     const caller = callerOf(process);
-    const meter = createUsageMeter({ ownIds: [partnerBusinessId, creditLineId], now });
+    const meter = createUsageMeter({ ownIds: [partnerBusinessId, creditLineId], now: process.now });
     const watch = watchTokenSource(caller.tokens.system);
     const watched = {
       ...caller,
@@ -160,11 +160,11 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       store,
       graph: createGraph(watched),
       portfolio: createPortfolio(watched),
-      quota: createQuota({ store, now, stopAt: stopAt[work], meter, systemToken }),
+      quota: createQuota({ store, now: process.now, stopAt: stopAt[work], meter, systemToken }),
       queues: queues.portOf(process, work),
       events: eventsOf(process),
       log: logOf(process),
-      now,
+      now: process.now,
       newId: engine.newId,
       policy: {
         partnerBusinessId,
@@ -186,8 +186,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   }
 
   function callerOf(process: Process) {
-    const tokens = createTokens("system", createMemorySecrets(secrets, sendOf(process)), now);
-    return { transport: createMetaTransport(engine, history, process, wires), tokens, now };
+    const tokens = createTokens("system", createMemorySecrets(secrets, sendOf(process)), process.now);
+    return { transport: createMetaTransport(engine, history, process, wires), tokens, now: process.now };
   }
 
   /** What goes wrong at such an effect, by how often it may. */
@@ -308,7 +308,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       events: eventsOf(process),
       audit: createMemoryAudit(audit, sendOf(process)).store,
       log: logOf(process),
-      now,
+      now: process.now,
     };
     let isOver = false;
     function end(answer: DynamoDBBatchResponse | undefined): void {
@@ -372,7 +372,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
           }),
         report: () => {},
         log,
-        now,
+        now: process.now,
       });
       if (isWaiting) return;
       const deps = {
@@ -380,7 +380,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         dueIndex,
         queues: queues.portOf(process, undefined),
         log,
-        now,
+        now: process.now,
         settleWindowMs,
         stopAt: { share: stopAt.share, verify: stopAt.verify },
       };
@@ -423,7 +423,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       unaudited: audited.unaudited,
       announcing: { events: eventsOf(process), audit: audited.store, log },
       log,
-      now,
+      now: process.now,
       policy: {
         partnerBusinessId,
         creditLineId,
@@ -436,7 +436,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         mayStart: ["probe", "verify", "revoke-left"],
       },
     };
-    const turn = { endsAt: now() + timeoutMs.reconcile - 3000, signal: new AbortController().signal };
+    const turn = { endsAt: process.now() + timeoutMs.reconcile - 3000, signal: new AbortController().signal };
     async function run(): Promise<void> {
       try {
         const { state } = await scanEstate(mayBegin, turn, deps);
