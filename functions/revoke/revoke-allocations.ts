@@ -157,6 +157,14 @@ async function revokeAllocations(
         change = await judgeRemoval(business, request, turn, deps);
         break;
       case "mark":
+        // Asked after the load: a duplicate may have had its answer since this turn began, and a share its place (T2).
+        if (turn.concluded === undefined) {
+          const row = await store.loadCommand(request.commandId);
+          if (row?.outcome !== undefined && row.hash === request.hash) {
+            turn.concluded = row;
+            continue;
+          }
+        }
         change = markRevocation(business, request, now());
         break;
     }

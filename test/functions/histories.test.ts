@@ -215,6 +215,32 @@ describe("a revocation", () => {
     expect(flows.deletes()).toEqual([]);
   });
 
+  test("of nothing that a duplicate was told meanwhile takes no later share along, however slow it is to begin", async () => {
+    const flows = await flowsOf();
+    const { wabaId } = flows;
+    const revoke = flows.revoke({ wabaId });
+    const [asked, shared] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    flows.meddle("readWaba", async (read) => {
+      asked.resolve();
+      await shared.promise;
+      return read();
+    });
+    const slow = flows.deliver(revoke);
+    await asked.promise;
+    await flows.deliver(revoke);
+    expect((await flows.business()).revocation?.state).toBe("nothing");
+    flows.pass(40 * minuteMs);
+    const share = flows.share();
+    expect(await flows.deliver(share)).toBe("acknowledged");
+    await flows.live(hourMs);
+    shared.resolve();
+    expect(await slow).toBe("acknowledged");
+    await flows.live(hourMs);
+    expect(flows.deletes()).toEqual([]);
+    expect((await flows.business()).wabas[wabaId]?.status).toBe("verified");
+    expect(flows.repeated).toMatchObject([{ commandId: revoke.commandId, detailType: "Credit Line Revoked" }]);
+  });
+
   test("is not over by a list that was read before a lost POST landed, however late that run ends", async () => {
     const flows = await flowsOf({ variants: { reshareAfterRevoke: "works-same-id", fundingVisibleTo: "business" } });
     const { meta, businessId, wabaId, siblingId } = flows;
