@@ -83,7 +83,13 @@ type Owner = { kind: "known"; businessId: string } | { kind: "invisible" | "unre
 async function ownerOf(wabaId: string, pointer: Pointer | undefined, turn: Turn, deps: RevokeDeps): Promise<Owner> {
   if (pointer?.businessId !== undefined) return { kind: "known", businessId: pointer.businessId };
   const reply = await deps.graph.readWaba(wabaId, undefined, turn.signal);
-  if (!reply.ok) return { kind: reply.failure.class === "missing" ? "invisible" : "unread" };
+  if (!reply.ok) {
+    if (reply.failure.class !== "missing") return { kind: "unread" };
+    // A share may have stored the owner since this turn began: the claim comes last (R1).
+    const stored = await deps.store.loadPointer(wabaId);
+    if (stored?.businessId !== undefined) return { kind: "known", businessId: stored.businessId };
+    return { kind: "invisible" };
+  }
   const { ownerBusinessId } = reply.value;
   if (ownerBusinessId === undefined) return { kind: "unread" };
   const claimed = await deps.store.claimOwner(wabaId, ownerBusinessId, { overPendingRevoke: true });

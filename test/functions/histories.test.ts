@@ -314,6 +314,24 @@ describe("a revocation", () => {
     expect(flows.deletes().map(({ path }) => path.split("/").at(-1))).toEqual([allocationId]);
   });
 
+  test("H5: takes a claim for the owner only while none is stored, also when a share stores it meanwhile", async () => {
+    const flows = await flowsOf();
+    const { meta, wabaId } = flows;
+    const bystander = await meta.customer();
+    await meta.world({
+      allocations: [{ id: "500000000000097", lineId: line, receivingBusinessId: bystander.businessId }],
+    });
+    const claimed = flows.revoke({ wabaId, businessId: bystander.businessId });
+    flows.meddle("readWaba", async (read) => {
+      await flows.deliver(flows.share());
+      await flows.changeWaba({ sharedWithPartner: false });
+      return read();
+    });
+    expect(await flows.deliver(claimed)).toBe("acknowledged");
+    expect(await flows.fate(claimed)).toBe("refused: owner_mismatch");
+    expect(flows.deletes()).toEqual([]);
+  });
+
   test("that names the owner of an invisible WABA takes along those that waited for it, and no claim becomes the stored owner", async () => {
     const flows = await flowsOf();
     const { meta, wabaId, businessId } = flows;
