@@ -198,8 +198,11 @@ export function recordProbe(
     const { allocationId } = finding.record;
     const live = withLive(unanswered(known, waba.intent), finding.record, now);
     const record = live.records[allocationId];
-    // E2 attaches to what it makes, or to what was there; E5 only to what it was told to.
-    const isMade = waba.status === "sharing" && record !== undefined;
+    // E2 attaches to what it makes, or to what was there; E5 only to what it was told to. Of several records that pay by one
+    // credential (unknown 4) it may have been any: then none is explained by it.
+    const others = probe.estate.records.filter((one) => one.allocationId !== allocationId);
+    const isOnly = fundingRecord(business.businessId, probe.funding, others) === undefined;
+    const isMade = waba.status === "sharing" && record !== undefined && isOnly;
     const records = isMade ? { ...live.records, [allocationId]: { ...record, answered: true as const } } : live.records;
     return acceptShare({ ...live, records }, wabaId, allocationId, now, policy);
   }

@@ -239,6 +239,17 @@ describe("a look that is recorded", () => {
     expect(siblingSees(business({ wabas, records }))).toEqual({ kind: "cannot-tell" });
   });
 
+  test("as applied explains no record to a sibling while several pay by one credential: it may be the sibling's own", () => {
+    const made = recordReading({ allocationId: otherAllocationId });
+    const both = { funding: lineFunds, estate: estate([recordReading(), made]) };
+    const records = { [otherAllocationId]: record({ recordedAt: intent().madeAt }) };
+    const finding = { kind: "applied", record: recordReading() } as const;
+    const { business: next } = recordProbe(attempted({}, { records }), wabaId, probe(both), finding, now, policy);
+    const wabas = { ...next.wabas, [siblingId]: sharingWaba() };
+    const unfunded = probe({ ...both, funding: { known: true } });
+    expect(judgeProbe({ ...next, wabas }, siblingId, unfunded, policy)).toEqual({ kind: "cannot-tell" });
+  });
+
   test("H18: as applied by an id that a revocation had confirmed deleted begins a new life of that record", () => {
     const stored = attempted({ epoch: 1 }, { epoch: 1, records: { [allocationId]: deletedRecord() } });
     const found = probe({ funding: lineFunds, estate: estate([recordReading()]) });
