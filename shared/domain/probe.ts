@@ -43,7 +43,7 @@ export function judgeProbe(business: Business, wabaId: string, probe: Probe, pol
 }
 
 /** Something could pay, and only one token was there to say that it does not. */
-function isUnseen({ funding, estate }: Probe): boolean {
+export function isUnseen({ funding, estate }: Probe): boolean {
   return funding.known && funding.blind === true && estate.records.some(({ seen }) => seen === "live");
 }
 

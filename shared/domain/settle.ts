@@ -3,7 +3,7 @@ import { isShared, isSharing, windowEnd, withWaba } from "./business.ts";
 import { recheckAfterSwitch, startOfNextMonth } from "./calendar.ts";
 import type { Failure } from "./reasons.ts";
 import type { Probe } from "./probe.ts";
-import { isExplained, judgeProbe, judgeRecordProbe, recordProbe, recordRecordProbe } from "./probe.ts";
+import { isExplained, isUnseen, judgeProbe, judgeRecordProbe, recordProbe, recordRecordProbe } from "./probe.ts";
 import { isUnread, refuse } from "./share.ts";
 
 /** An attempt in doubt, which only a person can end: S6 leaves it to them, under the rule that ends a revocation (R5). */
@@ -69,6 +69,10 @@ export function decideSettle(business: Business, wabaId: string, probe: Probe, p
   if (suspects.length > 0) return { kind: "may-be-live", allocationIds: suspects };
   // What cannot be seen to be unfunded must have nothing that could fund it.
   if (guard === "waba" && !funding.known && live.length > 0) return cannotTell(funding.failure);
+  if (guard === "waba" && isUnseen(probe)) {
+    const message = "one token alone sees no funding; a share of it with businessTokenSecret lets a look ask with both";
+    return cannotTell({ at: probe.startedAt, reason: "permission_denied", message });
+  }
   // A switch pays from the 1st: until then E7 names the other partner's line, whether or not the POST attached ours (H2b).
   const switchedAt = recheckAfterSwitch(startOfNextMonth(intent.sendDeadline));
   const isSwitching = request.partnerSwitch && funding.known && funding.id !== undefined && live.length > 0;

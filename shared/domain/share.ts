@@ -163,7 +163,9 @@ export function decideShare(facts: ShareFacts, policy: Policy): ShareDecision {
  * be looked at for each of them, and use up Meta's quota (found by simulation).
  */
 function looksNow({ probed, request, now }: ShareFacts, attempting: ShareRequest, due: Due | undefined): boolean {
-  return probed !== true && (isSame(attempting, request) || due === undefined || due.nextAt <= now);
+  // What the attempt was not given may end its doubt: the customer's token.
+  const lends = attempting.businessTokenSecret === undefined && request.businessTokenSecret !== undefined;
+  return probed !== true && (isSame(attempting, request) || lends || due === undefined || due.nextAt <= now);
 }
 
 /** Two calls: E5 by a live record of the business on this line, or E4 first. A record that cannot be read may be one. */

@@ -113,6 +113,22 @@ describe("a share", () => {
     expect(await flows.whereabouts(second)).toEqual([waits]);
   });
 
+  test("in doubt because one token alone saw nothing is found by the token that a later share brings", async () => {
+    const flows = await flowsOf({ variants: { fundingVisibleTo: "business" } });
+    await flows.deliver(flows.share({ wabaId: flows.siblingId, businessTokenSecret }));
+    await flows.live(hourMs);
+    await flows.meta.faults({ match: "E2", kind: "cut-after" });
+    const share = flows.share();
+    await flows.deliver(share);
+    await flows.live(3 * hourMs);
+    expect(flows.said(share)).toEqual(["Share In Doubt"]);
+    const posts = flows.posts().length;
+    const again = flows.share({ businessTokenSecret });
+    await flows.deliver(again);
+    expect([await flows.fate(share), await flows.fate(again)]).toEqual(["done", "done"]);
+    expect(flows.posts()).toHaveLength(posts);
+  });
+
   test("is sent a second time on the line of its first attempt, whatever is configured since", async () => {
     const flows = await flowsOf();
     await flows.meta.world({ lines: [{ id: otherLine, ownerBusinessId: flows.policy.partnerBusinessId }] });

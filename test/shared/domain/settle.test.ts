@@ -125,6 +125,14 @@ describe("a person may not close an attempt", () => {
     expect(decide(inDoubt(), look)).toEqual({ kind: "cannot-tell", failure: failure() });
   });
 
+  test("that one token alone sees unfunded while anything of its business is live (unknown 10)", () => {
+    const records = { [allocationId]: record({ recordedAt: now - settleWindowMs }) };
+    const funding = { known: true, blind: true } as const;
+    const look = { funding, estate: estate([recordReading()]) };
+    expect(decide(inDoubt({ records }), look)).toMatchObject({ kind: "cannot-tell" });
+    expect(decide(inDoubt(), { funding })).toEqual({ kind: "close" });
+  });
+
   test("of a WABA that cannot be seen while anything of its business is live", () => {
     const records = { [allocationId]: record({ recordedAt: now - settleWindowMs }) };
     const look = { funding: invisible, estate: estate([recordReading()]) };
