@@ -211,7 +211,10 @@ export function recordProbe(
     return refuse(withWaba(known, wabaId, rest), waba.request, finding.reason, finding.failure);
   }
 
-  const { intent, due, announce } = afterLook(waba.intent, waba.due, finding, probe, now, policy);
+  const { intent: looked, due, announce } = afterLook(waba.intent, waba.due, finding, probe, now, policy);
+  const isOver = probe.startedAt > windowEnd(waba.intent, policy.settleWindowMs);
+  const isClear = isOver && isAbsent(business, waba.intent, probe) && !isUnseen(probe);
+  const intent: Intent = isClear ? { ...looked, clearAt: probe.startedAt } : looked;
   const next: Waba = { ...waba, intent, due: { ...due, request: waba.request } };
   const events = announce ? [inDoubt(business, next, intent)] : [];
   return { business: withWaba(known, wabaId, next), events, conclusions: [] };

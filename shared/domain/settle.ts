@@ -69,7 +69,8 @@ export function decideSettle(business: Business, wabaId: string, probe: Probe, p
   if (suspects.length > 0) return { kind: "may-be-live", allocationIds: suspects };
   // What cannot be seen to be unfunded must have nothing that could fund it.
   if (guard === "waba" && !funding.known && live.length > 0) return cannotTell(funding.failure);
-  if (guard === "waba" && isUnseen(probe)) {
+  // A person's look has the system token alone; what both saw after the window stands.
+  if (guard === "waba" && isUnseen(probe) && intent.clearAt === undefined) {
     const message = "one token alone sees no funding; a share of it with businessTokenSecret lets a look ask with both";
     return cannotTell({ at: probe.startedAt, reason: "permission_denied", message });
   }

@@ -264,6 +264,27 @@ describe("a look that is recorded", () => {
     expect(twice.wabas[wabaId]?.intent?.absentAt).toBe(now);
   });
 
+  test("tells when it found nothing after the window and both tokens could have seen it", () => {
+    const records = { [allocationId]: record({ recordedAt: intent().madeAt }) };
+    function clearAfter(overrides: Partial<Probe>) {
+      const looked = probe({ startedAt: end + 1, ...seeing([recordReading()]), ...overrides });
+      const { business: next } = recordProbe(
+        attempted({}, { records }),
+        wabaId,
+        looked,
+        { kind: "in-doubt" },
+        end + minuteMs,
+        policy,
+      );
+      return next.wabas[wabaId]?.intent?.clearAt;
+    }
+    expect(clearAfter({})).toBe(end + 1);
+    expect(clearAfter({ startedAt: end })).toBeUndefined();
+    expect(clearAfter({ funding: { known: true, blind: true } })).toBeUndefined();
+    expect(clearAfter({ funding: { known: false } })).toBeUndefined();
+    expect(clearAfter(seeing([recordReading({ allocationId: otherAllocationId })]))).toBeUndefined();
+  });
+
   test("as unclear is no absence", () => {
     expect(look(attempted(), { kind: "cannot-tell" }).business.wabas[wabaId]?.intent?.absentAt).toBeUndefined();
   });

@@ -131,6 +131,9 @@ describe("a person may not close an attempt", () => {
     const look = { funding, estate: estate([recordReading()]) };
     expect(decide(inDoubt({ records }), look)).toMatchObject({ kind: "cannot-tell" });
     expect(decide(inDoubt(), { funding })).toEqual({ kind: "close" });
+    // Both tokens saw it after the window: a person's look has the system token alone.
+    const clear = sharingWaba({ intent: intent({ inDoubt: true, clearAt: end + 1 }) });
+    expect(decide(inDoubt({ records, wabas: { [wabaId]: clear } }), look)).toEqual({ kind: "close" });
   });
 
   test("of a WABA that cannot be seen while anything of its business is live", () => {
