@@ -25,7 +25,7 @@ export type Hand =
   | { id: string; at: number; kind: "rotate-token"; secret: string; graceMs: number }
   | { id: string; at: number; kind: "kill-token"; secret: string; forMs: number }
   | { id: string; at: number; kind: "throttle" | "revoke-access"; forMs: number }
-  | { id: string; at: number; kind: "redrive" | "double-sweep" | "resume-revocations" }
+  | { id: string; at: number; kind: "redrive" | "double-sweep" | "resume-revocations" | "settle" }
   /** Only where A5 is broken: a deleted record lives again, though no POST named it. */
   | { id: string; at: number; kind: "revive"; businessId: string };
 
@@ -87,6 +87,11 @@ export function drawHistory(seed: number): History {
   const isLong = random.chance(0.03);
   const later = isLong ? drawMonth(random, customers, startAt) : { sends: [], hands: [] };
   const hands = [...drawHands(random, customers, startAt, sentAt, breach), ...later.hands];
+  // Drawn apart, as the clocks are.
+  const settling = randomOf(`settles ${seed}`);
+  for (let number = 0; number < settling.pick([0, 0, 2]); number += 1) {
+    hands.push({ id: `p${number}`, at: settling.whole(startAt, sentAt), kind: "settle" });
+  }
   const sends = [...drawn.sends, ...later.sends, ...drawRemovals(random, hands)];
   const quietAt = sentAt + hourMs;
   // Drawn apart: the histories of before are still what they were.

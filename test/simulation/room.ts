@@ -23,10 +23,13 @@ import { deleteAllocation } from "../../infra/local/meta/meta-model.ts";
 import { parseVariants } from "../../infra/local/meta/meta-variants.ts";
 import type { Waba, World } from "../../infra/local/meta/meta-world.ts";
 import type { CommandDeps } from "../../shared/command-deps.ts";
+import { isSharing, type Policy } from "../../shared/domain/business.ts";
 import type { RecordedEvent } from "../../shared/domain/events.ts";
+import { closeAttempt, decideSettle, settleApplied } from "../../shared/domain/settle.ts";
 import type { EventBus } from "../../shared/event-bus.ts";
 import { createGraph } from "../../shared/graph/client.ts";
 import { createPortfolio } from "../../shared/graph/portfolio.ts";
+import { readEstate } from "../../shared/graph/read-estate.ts";
 import { checkSystemToken, watchTokenSource } from "../../shared/graph/system-token.ts";
 import { createTokens } from "../../shared/graph/tokens.ts";
 import { createUsageMeter } from "../../shared/graph/usage.ts";
@@ -166,17 +169,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       log: logOf(process),
       now: process.now,
       newId: engine.newId,
-      policy: {
-        partnerBusinessId,
-        creditLineId,
-        settleWindowMs,
-        clockSkewMs,
-        verifyGraceMs: [30_000, 120_000, 600_000, 3_600_000],
-        currencies: ["EUR", "USD", "GBP"],
-        onPartnerRemoved: "revoke-unless-siblings",
-        breaker: { removals: 20, windowMs: 600_000 },
-        ...history.policy,
-      },
+      policy: policyOf(history),
       graphTimeoutMs: 8000,
       clockSkewMs,
       maxReceiveCount,
@@ -456,6 +449,40 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     void resumeRevocations(store, now());
   }
 
+  /** A person ends what is in doubt, as `credit-lines settle` does: with the system token alone. */
+  function settleDoubts(): void {
+    const policy = policyOf(history);
+    const { signal } = new AbortController();
+    async function settle(businessId: string, wabaId: string, process: Process): Promise<void> {
+      const store = storeOf(process);
+      const graph = createGraph(callerOf(process));
+      const business = await store.loadBusiness(businessId);
+      if (business === undefined) return;
+      const startedAt = process.now();
+      const funding = await graph.readFunding(wabaId, undefined, signal);
+      const estate = await readEstate(graph, business, creditLineId, process.now, signal);
+      const probe = { startedAt, funding, estate };
+      const { kind } = decideSettle(business, wabaId, probe, policy);
+      if (kind !== "close" && kind !== "applied") return;
+      const person = { by: "a person", note: "settled" };
+      const change =
+        kind === "close"
+          ? closeAttempt(business, wabaId, person, process.now())
+          : settleApplied(business, wabaId, probe, process.now(), policy);
+      await store.commit(business, change, process.now());
+    }
+    for (const { business } of table.items.values()) {
+      for (const [wabaId, waba] of Object.entries(business?.wabas ?? {})) {
+        if (business === undefined || !isSharing(waba)) continue;
+        const { businessId } = business;
+        const process = engine.createProcess("person");
+        engine.invoke(process, `settle ${wabaId} ${now() - history.startAt}`, 120_000, () => {
+          settle(businessId, wabaId, process).catch((error: unknown) => engine.say(process, `throws ${String(error)}`));
+        });
+      }
+    }
+  }
+
   /** @param all also what we rejected: it can only be rejected again. */
   function redrive(all: boolean): void {
     for (const message of messages.filter(
@@ -526,6 +553,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         return sweep();
       case "resume-revocations":
         return resume();
+      case "settle":
+        return settleDoubts();
     }
   }
 
@@ -552,6 +581,20 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   }
 
   return { table, meta, messages, bus, audit, logged, secrets, stream, isPublished: () => published === stream.length };
+}
+
+function policyOf(history: History): Policy {
+  return {
+    partnerBusinessId,
+    creditLineId,
+    settleWindowMs,
+    clockSkewMs,
+    verifyGraceMs: [30_000, 120_000, 600_000, 3_600_000],
+    currencies: ["EUR", "USD", "GBP"],
+    onPartnerRemoved: "revoke-unless-siblings",
+    breaker: { removals: 20, windowMs: 600_000 },
+    ...history.policy,
+  };
 }
 
 function tokenOf(secret: string, generation: number): string {
