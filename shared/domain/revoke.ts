@@ -65,7 +65,9 @@ export function decideRevoke(
     // While every newer re-share is in flight, it is not known whether any is accepted: if none is, this revoke stands.
     return { kind: isReshareProven(business, request, policy) ? "superseded" : "later" };
   }
-  return { kind: isAnswered ? "announce-again" : "mark" };
+  // Hands may have shared since, which no item tells: who asks after the last look gets one of its own (A7).
+  const isLater = !answered && request.requestedAt > (revocation?.doneAt ?? -Infinity);
+  return { kind: isAnswered && !isLater ? "announce-again" : "mark" };
 }
 
 function isReshareProven(business: Business, request: RevokeRequest, policy: Policy): boolean {

@@ -330,6 +330,27 @@ describe("a revocation", () => {
     expect(flows.deletes().map(({ path }) => path.split("/").at(-1))).toEqual([allocationId]);
   });
 
+  test.each(["done", "nothing"])(
+    "A7: that is asked for after one that was over (%s) deletes what hands have shared since",
+    async (state) => {
+      const flows = await flowsOf();
+      const { meta, businessId } = flows;
+      if (state === "done") await flows.deliver(flows.share());
+      await flows.live(hourMs);
+      await flows.deliver(flows.revoke());
+      expect((await flows.business()).revocation?.state).toBe(state);
+      flows.pass(hourMs);
+      await meta.world({
+        allocations: [{ id: "500000000000096", lineId: line, receivingBusinessId: businessId }],
+      });
+      const revoke = flows.revoke();
+      await flows.deliver(revoke);
+      await flows.live(hourMs);
+      expect(await flows.fate(revoke)).toBe("done");
+      expect(liveAllocations(meta.model, line, businessId, flows.now())).toEqual([]);
+    },
+  );
+
   test("H5: takes a claim for the owner only while none is stored, also when a share stores it meanwhile", async () => {
     const flows = await flowsOf();
     const { meta, wabaId } = flows;

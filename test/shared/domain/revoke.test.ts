@@ -153,9 +153,25 @@ describe("what a revoke does", () => {
     expect(decide(business({ wabas: { [wabaId]: sharedWaba({ request }) } }))).toBe("mark");
   });
 
-  test("announces again when it is over and nothing was shared since", () => {
-    expect(decide(revokedBusiness())).toBe("announce-again");
-    expect(decide(business({ epoch: 1, revocation: doneRevocation({ state: "nothing" }) }))).toBe("announce-again");
+  const { doneAt = now } = doneRevocation();
+  const asked = revokeRequest({ commandId: "revoke-2", requestedAt: doneAt });
+
+  test("announces again when it was asked for before it was over, and nothing was shared since", () => {
+    expect(decide(revokedBusiness(), asked)).toBe("announce-again");
+    const nothing = business({ epoch: 1, revocation: doneRevocation({ state: "nothing" }) });
+    expect(decide(nothing, asked)).toBe("announce-again");
+  });
+
+  test("A7: looks again when it is asked for after it was over: hands may have shared since", () => {
+    const later = { ...asked, requestedAt: doneAt + 1 };
+    expect(decide(revokedBusiness(), later)).toBe("mark");
+    const nothing = business({ epoch: 1, revocation: doneRevocation({ state: "nothing" }) });
+    expect(decide(nothing, later)).toBe("mark");
+    // Meta itself tells of every WABA that leaves: the scan looks for what hands did.
+    expect(decide(revokedBusiness(), { ...later, reason: "partner_removed" })).toBe("announce-again");
+    expect(decide(revokedBusiness({ revocation: doneRevocation({ requestedAt: now }) }), later, true)).toBe(
+      "announce-again",
+    );
   });
 
   test("H6a: announces again, and revokes nothing, when it is a redrive of one that was fulfilled", () => {
@@ -179,7 +195,7 @@ describe("what a revoke does", () => {
 
   test("leaves a record that names another business out of what there is to revoke", () => {
     const records = { [allocationId]: deletedRecord(), [otherAllocationId]: record({ foreign: true }) };
-    expect(decide(revokedBusiness({ records }))).toBe("announce-again");
+    expect(decide(revokedBusiness({ records }), asked)).toBe("announce-again");
   });
 });
 
