@@ -269,10 +269,12 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
 
   /** I11: only the refusal is in the write, nothing else that could change the WABA. */
   function judgeRefusal({ after }: TableChange): void {
-    const { command, transition } = after;
+    const { command } = after;
     const change = lastBusinessChange;
     if (command?.outcome !== "refused" || command.wabaId === undefined) return;
-    if (transition === undefined || change?.after.transition?.id !== transition.id) return;
+    // Written together with the item, it is the item that announces it.
+    const told = change?.after.transition?.events.some(({ eventId }) => eventId === command.event?.eventId);
+    if (change === undefined || told !== true) return;
     const before = change.before?.business?.wabas[command.wabaId];
     const now = change.after.business?.wabas[command.wabaId];
     if (before === undefined || (isSharing(before) && before.intent === undefined)) return;
