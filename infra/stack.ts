@@ -2,7 +2,7 @@ import type { App } from "aws-cdk-lib";
 import { ArnFormat, CfnOutput, Duration, Stack, Validations } from "aws-cdk-lib";
 import { AttributeType, BillingMode, ProjectionType, StreamViewType, Table } from "aws-cdk-lib/aws-dynamodb";
 import { EventBus } from "aws-cdk-lib/aws-events";
-import { AccountPrincipal, Policy, PolicyStatement } from "aws-cdk-lib/aws-iam";
+import { AccountPrincipal, AnyPrincipal, Effect, Policy, PolicyDocument, PolicyStatement } from "aws-cdk-lib/aws-iam";
 import type { Code } from "aws-cdk-lib/aws-lambda";
 import { CfnSecret } from "aws-cdk-lib/aws-secretsmanager";
 import { eventSource } from "../shared/contracts/events.ts";
@@ -162,12 +162,21 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
 }
 
 function tables(stack: Stack, config: StageConfig): { state: Table; audit: Table } {
+  // DynamoDB answers plain HTTP too. No resource by name: a policy cannot refer to the table that it is part of.
+  const overTlsOnly = new PolicyStatement({
+    effect: Effect.DENY,
+    principals: [new AnyPrincipal()],
+    actions: ["dynamodb:*"],
+    resources: ["*"],
+    conditions: { Bool: { "aws:SecureTransport": "false" } },
+  });
   const common = {
     partitionKey: { name: "pk", type: AttributeType.STRING },
     billingMode: BillingMode.PAY_PER_REQUEST,
     pointInTimeRecoverySpecification: { pointInTimeRecoveryEnabled: true },
     deletionProtection: config.retention.keepDataOnDelete,
     removalPolicy: removalPolicy(config),
+    resourcePolicy: new PolicyDocument({ statements: [overTlsOnly] }),
   };
   const state = new Table(stack, "State", {
     ...common,
@@ -199,6 +208,21 @@ function tracingPolicy(stack: Stack): Policy {
   return policy;
 }
 
+/** What managing a rule takes, by CloudFormation and with tags, too. */
+const rulesOfTheirOwn = [
+  "PutRule",
+  "DeleteRule",
+  "DescribeRule",
+  "EnableRule",
+  "DisableRule",
+  "PutTargets",
+  "RemoveTargets",
+  "ListTargetsByRule",
+  "TagResource",
+  "UntagResource",
+  "ListTagsForResource",
+];
+
 /** The accounts in `consumers` may attach rules of their own to the bus. */
 function eventBus(stack: Stack, config: StageConfig): EventBus {
   const bus = new EventBus(stack, "EventBus", { eventBusName: `credit-lines-${config.stage}` });
@@ -215,13 +239,7 @@ function eventBus(stack: Stack, config: StageConfig): EventBus {
       new PolicyStatement({
         sid: `Consumer${account}`,
         principals: [new AccountPrincipal(account)],
-        actions: [
-          "events:PutRule",
-          "events:DeleteRule",
-          "events:DescribeRule",
-          "events:PutTargets",
-          "events:RemoveTargets",
-        ],
+        actions: rulesOfTheirOwn.map((action) => `events:${action}`),
         resources: [rules],
         conditions: { StringEqualsIfExists: { "events:creatorAccount": "${aws:PrincipalAccount}" } },
       }),

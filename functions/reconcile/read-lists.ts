@@ -31,19 +31,38 @@ export async function readAllocations(slice: Slice, deps: ScanDeps): Promise<voi
     (after) => deps.portfolio.pageAllocations(creditLineId, after, slice.signal),
     async (rows, fieldsMissing) => {
       const live = rows.filter(({ deleted }) => !deleted);
-      const businesses = await deps.scans.loadBusinesses(live.flatMap(({ businessId }) => businessId ?? []));
-      if (slice.scan.isFirst) await adoptRecords(live, businesses, fieldsMissing, slice, deps);
+      const { readable, unreadable } = await loadBusinesses(
+        live.flatMap(({ businessId }) => businessId ?? []),
+        deps,
+      );
+      const known = live.filter(({ businessId = "" }) => !unreadable.has(businessId));
+      if (slice.scan.isFirst) await adoptRecords(known, readable, fieldsMissing, slice, deps);
       // From here on nothing is asked of Meta: a page that is broken off has counted nothing, and is read again.
       for (const { allocationId, businessId } of live) {
         slice.fresh.push(allocationId);
         if (businessId !== undefined) slice.fresh.push(businessId);
       }
       count(slice, "allocations", live.length);
-      await judgeAllocations(live, businesses, !fieldsMissing.includes("request_status"), slice, deps);
+      await judgeAllocations(known, readable, !fieldsMissing.includes("request_status"), slice, deps);
     },
     deps,
   );
   await enterPhase(slice, "wabas", deps);
+}
+
+/** An item that cannot be read is no reason to stop, and none to conclude anything of what Meta shows of its business. */
+async function loadBusinesses(
+  businessIds: readonly string[],
+  { scans, log }: ScanDeps,
+): Promise<{ readable: Map<string, Business>; unreadable: Set<string> }> {
+  const readable = new Map<string, Business>();
+  const unreadable = new Set<string>();
+  for (const [businessId, business] of await scans.loadBusinesses(businessIds)) {
+    if (business !== "unreadable") readable.set(businessId, business);
+    else unreadable.add(businessId);
+  }
+  for (const item of unreadable) log.error("An item cannot be read; the scan goes on without it", { item });
+  return { readable, unreadable };
 }
 
 async function adoptRecords(
@@ -104,7 +123,12 @@ export async function readWabas(slice: Slice, deps: ScanDeps): Promise<void> {
       const owners = new Map<string, string>();
       const full: ListedWaba[] = [];
       for (const listed of rows) {
-        const stored = pointers.get(listed.wabaId)?.businessId;
+        const pointer = pointers.get(listed.wabaId);
+        if (pointer === "unreadable") {
+          deps.log.error("An item cannot be read; the scan goes on without it", { item: listed.wabaId });
+          continue;
+        }
+        const stored = pointer?.businessId;
         const row = await completed(listed, stored, fieldsMissing, slice, deps);
         full.push(row);
         const owner = stored ?? (await storeOwner(row, deps));
@@ -153,12 +177,12 @@ async function storeOwner({ wabaId, ownerBusinessId }: ListedWaba, deps: ScanDep
 }
 
 async function adoptWabas(rows: ListedWaba[], owners: ReadonlyMap<string, string>, deps: ScanDeps): Promise<void> {
-  const businesses = await deps.scans.loadBusinesses([...new Set(owners.values())]);
+  const { readable } = await loadBusinesses([...new Set(owners.values())], deps);
   for (const row of rows) {
-    const business = businesses.get(owners.get(row.wabaId) ?? "");
+    const business = readable.get(owners.get(row.wabaId) ?? "");
     if (business === undefined || !isAdoptable(business)) continue;
     const adopted = await adopt(business, row, deps);
-    if (adopted !== undefined) businesses.set(adopted.businessId, adopted);
+    if (adopted !== undefined) readable.set(adopted.businessId, adopted);
   }
 }
 
@@ -170,13 +194,14 @@ async function judgeWabas(
   slice: Slice,
   deps: ScanDeps,
 ): Promise<void> {
-  const { scans, policy, command } = deps;
+  const { policy, command } = deps;
   const view = viewOf(slice, deps);
-  const businesses = await scans.loadBusinesses([...new Set(owners.values())]);
+  const { readable, unreadable } = await loadBusinesses([...new Set(owners.values())], deps);
   for (const row of rows) {
     const { wabaId } = row;
     const owner = owners.get(wabaId);
-    const business = owner === undefined ? undefined : businesses.get(owner);
+    if (owner !== undefined && unreadable.has(owner)) continue;
+    const business = owner === undefined ? undefined : readable.get(owner);
     if (slice.scan.isFirst && isAdoptable(business)) continue;
     const difference = judgeWaba(row, owner, business, isListed, fundingShown, view);
     if (difference === undefined) continue;

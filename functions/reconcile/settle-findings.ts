@@ -1,6 +1,7 @@
 import { isCalm } from "../../shared/domain/estate.ts";
 import type { Finding } from "../../shared/domain/findings.ts";
 import { atScanEnd, closed, commandFor, opened } from "../../shared/domain/findings.ts";
+import { ifReadable } from "../../shared/store/unreadable.ts";
 import type { DriftCommand, ScanDeps, Slice } from "./scan-slice.ts";
 import { askForRecheck, beforeCall, endSlice, enterPhase, moveOn, noteUnshared, viewOf } from "./scan-slice.ts";
 import { trustIn } from "./scan-trust.ts";
@@ -41,7 +42,11 @@ async function settle(finding: Finding, slice: Slice, deps: ScanDeps): Promise<v
   const next = atScanEnd(finding, slice.scan.scanId, trustIn(finding, slice.scan, policy));
   if (next === "nothing") return;
   // Strongly read, and as it was when it was judged; else the next scan decides (C2).
-  const business = businessId === undefined ? undefined : await store.loadBusiness(businessId);
+  const business = businessId === undefined ? undefined : await ifReadable(store.loadBusiness(businessId));
+  if (business === "unreadable") {
+    log.error("An item cannot be read; the scan goes on without it", { item: businessId });
+    return;
+  }
   const isSeen = finding.lastScanId === slice.scan.scanId;
   const view = viewOf(slice, deps);
   const inFlux = business !== undefined && kind !== "unsettled_without_due" && !isCalm(business, view);

@@ -1,5 +1,6 @@
 import { dueEntries } from "../../shared/domain/business.ts";
 import { continuationOf } from "../../shared/queues.ts";
+import { ifReadable } from "../../shared/store/unreadable.ts";
 import type { SweepDeps } from "./due-sweep.ts";
 
 const wokenAtOnce = 10;
@@ -36,9 +37,13 @@ export async function wakeStopped(deps: SweepDeps): Promise<number> {
   return woken;
 }
 
-async function wakeSome(businessIds: readonly string[], { store, queues }: SweepDeps): Promise<number> {
+async function wakeSome(businessIds: readonly string[], { store, queues, log }: SweepDeps): Promise<number> {
   const woken = businessIds.map(async (businessId): Promise<number> => {
-    const business = await store.loadBusiness(businessId);
+    const business = await ifReadable(store.loadBusiness(businessId));
+    if (business === "unreadable") {
+      log.error("An item cannot be read; the others are woken", { item: businessId });
+      return 0;
+    }
     if (business?.held?.reason !== "breaker") return 0;
     const [first] = business.held.requests;
     const entry = dueEntries(business).find(

@@ -83,7 +83,13 @@ type Owner = { kind: "known"; businessId: string } | { kind: "invisible" | "unre
 async function ownerOf(wabaId: string, pointer: Pointer | undefined, turn: Turn, deps: RevokeDeps): Promise<Owner> {
   if (pointer?.businessId !== undefined) return { kind: "known", businessId: pointer.businessId };
   const reply = await deps.graph.readWaba(wabaId, undefined, turn.signal);
-  if (!reply.ok) return { kind: reply.failure.class === "missing" ? "invisible" : "unread" };
+  if (!reply.ok) {
+    if (reply.failure.class !== "missing") return { kind: "unread" };
+    // A share may have stored the owner since this turn began: the claim comes last (R1).
+    const stored = await deps.store.loadPointer(wabaId);
+    if (stored?.businessId !== undefined) return { kind: "known", businessId: stored.businessId };
+    return { kind: "invisible" };
+  }
   const { ownerBusinessId } = reply.value;
   if (ownerBusinessId === undefined) return { kind: "unread" };
   const claimed = await deps.store.claimOwner(wabaId, ownerBusinessId, { overPendingRevoke: true });
@@ -157,6 +163,14 @@ async function revokeAllocations(
         change = await judgeRemoval(business, request, turn, deps);
         break;
       case "mark":
+        // Asked after the load: a duplicate may have had its answer since this turn began, and a share its place (T2).
+        if (turn.concluded === undefined) {
+          const row = await store.loadCommand(request.commandId);
+          if (row?.outcome !== undefined && row.hash === request.hash) {
+            turn.concluded = row;
+            continue;
+          }
+        }
         change = markRevocation(business, request, now());
         break;
     }

@@ -390,8 +390,10 @@ async function probe(business: Business, wabaId: string, turn: Turn, deps: Comma
   const waba = business.wabas[wabaId];
   if (!isSharing(waba) || waba.intent === undefined) return;
   const { request } = waba;
+  const asking = turn.request?.type === "share" && turn.request.wabaId === wabaId ? turn.request : request;
   const startedAt = now();
-  const funding = await graph.readFunding(wabaId, request.businessTokenSecret, turn.signal);
+  const secret = request.businessTokenSecret ?? asking.businessTokenSecret;
+  const funding = await graph.readFunding(wabaId, secret, turn.signal);
   const estate = await readEstate(graph, business, policy.creditLineId, now, turn.signal);
   const look = { startedAt, funding, estate };
   const finding = judgeProbe(business, wabaId, look, policy);

@@ -6,7 +6,7 @@ import type { StageConfig } from "../config.ts";
 /**
  * An alarm that says what it costs: `impact` is one sentence on who is hurt and how, for the person it wakes, and `runbook`
  * is what they do: a file of infra/ops/runbooks, without its ending.
- * It rises at the first period in which `metric` is `at` or beyond; without data it rests, unless silence is the fault.
+ * It rises at the first period in which `metric` is `at` or beyond, or `below` it; without data it rests, unless silence is the fault.
  */
 export function alarm(
   scope: Construct,
@@ -15,20 +15,20 @@ export function alarm(
     config: StageConfig;
     metric: IMetric;
     at: number;
+    below?: boolean;
     impact: string;
     runbook: string;
     silence?: "rests" | "rises";
   },
 ): void {
-  const rises = props.silence === "rises";
   const created = new Alarm(scope, id, {
     metric: props.metric,
     threshold: props.at,
     evaluationPeriods: 1,
-    comparisonOperator: rises
+    comparisonOperator: props.below
       ? ComparisonOperator.LESS_THAN_THRESHOLD
       : ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-    treatMissingData: rises ? TreatMissingData.BREACHING : TreatMissingData.NOT_BREACHING,
+    treatMissingData: props.silence === "rises" ? TreatMissingData.BREACHING : TreatMissingData.NOT_BREACHING,
     alarmDescription: `${props.impact} Runbook: infra/ops/runbooks/${props.runbook}.md`,
   });
   created.addAlarmAction(...props.config.alarmTopicArns.map((arn) => ({ bind: () => ({ alarmActionArn: arn }) })));

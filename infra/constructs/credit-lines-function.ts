@@ -115,14 +115,11 @@ export function namedSecret(stack: Stack, secretName: string): Grant {
   const secretArn = stack.formatArn({
     service: "secretsmanager",
     resource: "secret",
+    // Secrets Manager ends each ARN with six characters of its own; the secret is not this stack's.
     resourceName: `${secretName}-??????`,
     arnFormat: ArnFormat.COLON_RESOURCE_NAME,
   });
-  return {
-    actions: ["secretsmanager:GetSecretValue"],
-    resources: [secretArn],
-    wildcardReason: "Secrets Manager ends each ARN with six characters of its own; the secret is not this stack's.",
-  };
+  return { actions: ["secretsmanager:GetSecretValue"], resources: [secretArn] };
 }
 
 /** What becomes of data when the stack is deleted. */

@@ -1,4 +1,4 @@
-import { Duration } from "aws-cdk-lib";
+import { Duration, Stack } from "aws-cdk-lib";
 import { Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
 import type { Table } from "aws-cdk-lib/aws-dynamodb";
 import type { EventBus } from "aws-cdk-lib/aws-events";
@@ -93,7 +93,12 @@ export function reconcileFunction(
     errorImpact: `${impact} until the next sweep succeeds.`,
   });
 
-  const role = new Role(construct, "ScheduleRole", { assumedBy: new ServicePrincipal("scheduler.amazonaws.com") });
+  const role = new Role(construct, "ScheduleRole", {
+    // The scheduler works for every account: only for this one may it take the role.
+    assumedBy: new ServicePrincipal("scheduler.amazonaws.com", {
+      conditions: { StringEquals: { "aws:SourceAccount": Stack.of(construct).account } },
+    }),
+  });
   addGrant(role, { actions: ["lambda:InvokeFunction"], resources: [lambda.functionArn] });
   const period = Duration.minutes(config.dueSweepMinutes);
   function schedule(id: string, task: (typeof reconcileTasks)[number], rate: string): void {
@@ -124,8 +129,12 @@ export function reconcileFunction(
   });
   alarm(construct, "SilentAlarm", {
     config,
-    metric: lambda.metricInvocations({ period: Duration.minutes(Math.max(15, 3 * config.dueSweepMinutes)) }),
+    // Told once by each sweep. Lambda's own count would hear the scan's schedules, too, and call that a sweep.
+    metric: ownMetric(config, metricDefinitions.systemTokenDead, {
+      period: Duration.minutes(Math.max(15, 3 * config.dueSweepMinutes)),
+    }).with({ statistic: "SampleCount" }),
     at: 1,
+    below: true,
     silence: "rises",
     impact: `${impact}: the due sweep has not run.`,
     runbook: "sweep-silent",
@@ -142,14 +151,16 @@ export function reconcileFunction(
       "A customer left days ago and is still on our line: nobody takes it back, and the partner is liable for what is spent.",
     runbook: "unshared-but-funded",
   });
+  alarm(construct, "ScanAgeAlarm", {
+    config,
+    metric: ownMetric(config, metricDefinitions.estateScanAge, { period: Duration.hours(1) }),
+    at: 2 * config.estateScanHours + 1,
+    // Nobody tells an age when no scan has ever ended, or nothing looks after them any more.
+    silence: "rises",
+    impact: "The estate scan does not come to its end: what is wrong at Meta shows only on the invoice.",
+    runbook: "scan-age",
+  });
   for (const [id, metric, at, cost, runbook] of [
-    [
-      "ScanAgeAlarm",
-      metricDefinitions.estateScanAge,
-      2 * config.estateScanHours + 1,
-      "The estate scan does not come to its end: what is wrong at Meta shows only on the invoice.",
-      "scan-age",
-    ],
     [
       "VerificationAgeAlarm",
       metricDefinitions.oldestVerificationAge,

@@ -89,7 +89,7 @@ export function signals(scope: Construct, config: StageConfig): void {
     at: config.verifyGraceSeconds.reduce((sum, seconds) => sum + seconds, 3600),
     impact:
       "A share has not been proved for more than an hour after its last look was due: its customer may not be funded.",
-    runbook: "verification-age",
+    runbook: "unverified",
   });
   alarm(construct, "OldRevocationAlarm", {
     config,
@@ -129,7 +129,7 @@ export function signals(scope: Construct, config: StageConfig): void {
     metric: ownMetric(config, metricDefinitions.quotaUsed),
     at: config.quota.sharesStopAt * 100,
     impact: "The hour's calls to Meta are nearly used: new customers wait for their share until the hour has moved on.",
-    runbook: "long-throttle",
+    runbook: "quota",
   });
   dashboard(construct, config);
   queries(construct, config);
@@ -156,6 +156,9 @@ function dashboard(construct: Construct, config: StageConfig): void {
       usingMetrics: {},
       period: Duration.minutes(5),
     });
+  }
+  function under(part: string): LambdaFunction[] {
+    return functions.filter(({ node }) => node.path.includes(`/${part}/`));
   }
   function graph(title: string, metrics: IMetric[]): IWidget {
     return new GraphWidget({ title, width: 8, left: metrics });
@@ -214,14 +217,15 @@ function dashboard(construct: Construct, config: StageConfig): void {
       ownMetric(config, metricDefinitions.estateScanAge),
       ownMetric(config, metricDefinitions.oldestVerificationAge),
     ]),
-    graph("What Meta's webhook told", [each(metricDefinitions.webhookUpdates, "fate")]),
+    graph("What Meta's webhook told, and what was refused (4xx)", [
+      each(metricDefinitions.webhookUpdates, "fate"),
+      ...under("Webhook").map((webhook) => webhook.metric("Url4xxCount", { statistic: "Sum" })),
+    ]),
   );
   board.addWidgets(
     graph(
       "How far announcements are behind (ms)",
-      functions
-        .filter(({ functionName, node }) => functionName !== "" && node.path.includes("/Publish/"))
-        .map((publish) => publish.metric("IteratorAge", { statistic: "Maximum" })),
+      under("Publish").map((publish) => publish.metric("IteratorAge", { statistic: "Maximum" })),
     ),
     graph(
       "Failed invocations",

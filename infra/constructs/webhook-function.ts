@@ -1,4 +1,4 @@
-import { Stack } from "aws-cdk-lib";
+import { Duration, Stack } from "aws-cdk-lib";
 import type { Policy } from "aws-cdk-lib/aws-iam";
 import { FunctionUrlAuthType } from "aws-cdk-lib/aws-lambda";
 import { Construct } from "constructs";
@@ -52,6 +52,14 @@ export function webhookFunction(
     impact:
       "Meta signed updates that cannot be read: a customer who left may stay funded until the estate scan finds it.",
     runbook: "webhook-unreadable",
+  });
+  alarm(construct, "ThrottledAlarm", {
+    config,
+    metric: lambda.metricThrottles({ period: Duration.minutes(5) }),
+    at: 1,
+    impact:
+      "Webhooks are turned away: customers who left stay funded until Meta delivers again, or the estate scan finds them.",
+    runbook: "webhook-throttled",
   });
   return lambda.addFunctionUrl({ authType: FunctionUrlAuthType.NONE }).url;
 }

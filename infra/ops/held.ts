@@ -29,7 +29,7 @@ export function addHeld(program: Command): void {
     .action(
       onStage(z.object({}), async ({ stage, out }) => {
         const found: z.output<typeof heldShape> = [];
-        for await (const { businessId, name, held: one } of eachBusiness(stage)) {
+        for await (const { businessId, name, held: one } of eachBusiness(stage, out)) {
           if (one === undefined) continue;
           const wabaIds = [...new Set(one.requests.flatMap(({ wabaId }) => wabaId ?? []))];
           const since = new Date(one.since).toISOString();

@@ -54,7 +54,7 @@ export function addList(program: Command): void {
       onStage(listOptions, async ({ stage, out }, _args, options) => {
         const reading = out.progress("Reading the State table");
         const rows: Row[] = [];
-        for await (const business of eachBusiness(stage)) {
+        for await (const business of eachBusiness(stage, out)) {
           for (const [wabaId, waba] of Object.entries(business.wabas)) {
             const { evidence } = waba;
             const one: Row = {

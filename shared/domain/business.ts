@@ -95,6 +95,8 @@ export type Intent = {
   sendDeadline: number;
   /** When the first look began that found nothing. */
   absentAt?: number;
+  /** When a look began that found nothing after the window, and could have seen it. */
+  clearAt?: number;
   /** Meta's answer, when it left the effect unknown. */
   failure?: Failure;
   /** `Share In Doubt` was announced. */

@@ -2,7 +2,7 @@ import type { AllocationRecord, Business, Change, Due, Intent, Policy, ShareRequ
 import { dueIn, isHeld, isShared, isSharing, lookDelayMs, reopened, windowEnd, withWaba } from "./business.ts";
 import type { EventDraft } from "./events.ts";
 import type { EstateReading, Funding, RecordReading } from "./readings.ts";
-import { fundingRecord, withRecords } from "./readings.ts";
+import { fundingRecord, knownFrom, withRecords } from "./readings.ts";
 import type { Failure, RefuseReason } from "./reasons.ts";
 import {
   acceptShare,
@@ -43,7 +43,7 @@ export function judgeProbe(business: Business, wabaId: string, probe: Probe, pol
 }
 
 /** Something could pay, and only one token was there to say that it does not. */
-function isUnseen({ funding, estate }: Probe): boolean {
+export function isUnseen({ funding, estate }: Probe): boolean {
   return funding.known && funding.blind === true && estate.records.some(({ seen }) => seen === "live");
 }
 
@@ -198,8 +198,11 @@ export function recordProbe(
     const { allocationId } = finding.record;
     const live = withLive(unanswered(known, waba.intent), finding.record, now);
     const record = live.records[allocationId];
-    // E2 attaches to what it makes, or to what was there; E5 only to what it was told to.
-    const isMade = waba.status === "sharing" && record !== undefined;
+    // E2 attaches to what it makes, or to what was there; E5 only to what it was told to. Of several records that pay by one
+    // credential (unknown 4) it may have been any: then none is explained by it.
+    const others = probe.estate.records.filter((one) => one.allocationId !== allocationId);
+    const isOnly = fundingRecord(business.businessId, probe.funding, others) === undefined;
+    const isMade = waba.status === "sharing" && record !== undefined && isOnly;
     const records = isMade ? { ...live.records, [allocationId]: { ...record, answered: true as const } } : live.records;
     return acceptShare({ ...live, records }, wabaId, allocationId, now, policy);
   }
@@ -208,7 +211,10 @@ export function recordProbe(
     return refuse(withWaba(known, wabaId, rest), waba.request, finding.reason, finding.failure);
   }
 
-  const { intent, due, announce } = afterLook(waba.intent, waba.due, finding, probe, now, policy);
+  const { intent: looked, due, announce } = afterLook(waba.intent, waba.due, finding, probe, now, policy);
+  const isOver = probe.startedAt > windowEnd(waba.intent, policy.settleWindowMs);
+  const isClear = isOver && isAbsent(business, waba.intent, probe) && !isUnseen(probe);
+  const intent: Intent = isClear ? { ...looked, clearAt: probe.startedAt } : looked;
   const next: Waba = { ...waba, intent, due: { ...due, request: waba.request } };
   const events = announce ? [inDoubt(business, next, intent)] : [];
   return { business: withWaba(known, wabaId, next), events, conclusions: [] };
@@ -224,7 +230,7 @@ export function recordLateAnswer(
   const { allocationId, creditLineId, epoch } = answer;
   const waba = business.wabas[request.wabaId];
   // Naming an id voids what we believed of it (A5): a record we confirmed deleted may live again.
-  const record: AllocationRecord = { creditLineId, epoch, state: "unknown", recordedAt: now };
+  const record: AllocationRecord = { creditLineId, epoch, state: "unknown", recordedAt: knownFrom(business, now) };
   const next: Business = { ...business, records: { ...business.records, [allocationId]: record } };
   if (isShared(waba) && waba.allocationId === allocationId && epoch === business.epoch) return changeTo(next);
 

@@ -77,11 +77,21 @@ export function linesOf(business: Business, creditLineId: string): string[] {
   return [...new Set([creditLineId, ...recorded, ...attached])];
 }
 
+/**
+ * When a record came to be known: after every attempt on the item, though the clock of the one who made it ran ahead (A6).
+ * What an attempt made must not look as if it had been there before.
+ */
+export function knownFrom({ recordIntent, wabas }: Business, now: number): number {
+  const attempts = [recordIntent, ...Object.values(wabas).map(({ intent }) => intent)];
+  return Math.max(now, ...attempts.map((intent) => (intent?.madeAt ?? -Infinity) + 1));
+}
+
 /** Enters everything that was listed or read into `records`; ids are never forgotten. */
 export function withRecords(business: Business, estate: EstateReading, now: number): Business {
   const records = { ...business.records };
+  const since = knownFrom(business, now);
   for (const [allocationId, { creditLineId }] of Object.entries(estate.listed)) {
-    records[allocationId] ??= { creditLineId, epoch: business.epoch, state: "unknown", recordedAt: now };
+    records[allocationId] ??= { creditLineId, epoch: business.epoch, state: "unknown", recordedAt: since };
   }
   for (const reading of estate.records) {
     const known = records[reading.allocationId];
@@ -99,7 +109,7 @@ export function withRecords(business: Business, estate: EstateReading, now: numb
     if (isConfirmedDeleted(known)) continue;
     // An id that came back to life is as good as new: nothing that was known before explains it (H7d).
     const revived = known.state === "deleted" && reading.seen === "live";
-    const recordedAt = revived ? now : known.recordedAt;
+    const recordedAt = revived ? since : known.recordedAt;
     const { answered, ...own } = records[reading.allocationId] ?? known;
     const madeBy = answered === undefined || revived ? {} : { answered };
     records[reading.allocationId] = { ...own, ...madeBy, state: reading.seen, readAt: reading.readAt, recordedAt };

@@ -65,7 +65,9 @@ export function decideRevoke(
     // While every newer re-share is in flight, it is not known whether any is accepted: if none is, this revoke stands.
     return { kind: isReshareProven(business, request, policy) ? "superseded" : "later" };
   }
-  return { kind: isAnswered ? "announce-again" : "mark" };
+  // Hands may have shared since, which no item tells: who asks after the last look gets one of its own (A7).
+  const isLater = !answered && request.requestedAt > (revocation?.doneAt ?? -Infinity);
+  return { kind: isAnswered && !isLater ? "announce-again" : "mark" };
 }
 
 function isReshareProven(business: Business, request: RevokeRequest, policy: Policy): boolean {
@@ -285,14 +287,15 @@ function whyOpen(
   policy: Policy,
 ): OpenReason | undefined {
   const intents = [business.recordIntent, ...Object.values(business.wabas).map(({ intent }) => intent)];
+  // The whole run, not its last list alone: where a POST revives what this revocation has deleted, only E6 tells, and a
+  // worker may freeze between the two.
+  const { startedAt } = run.estate;
   const unanswered = intents.some(
     (intent) =>
-      intent !== undefined &&
-      intent.epoch < revocation.epoch &&
-      run.fresh.startedAt <= windowEnd(intent, policy.settleWindowMs),
+      intent !== undefined && intent.epoch < revocation.epoch && startedAt <= windowEnd(intent, policy.settleWindowMs),
   );
   const settledUnseen = (business.unansweredAt ?? -Infinity) + policy.settleWindowMs;
-  if (unanswered || run.fresh.startedAt <= settledUnseen) return "share_in_flight";
+  if (unanswered || startedAt <= settledUnseen) return "share_in_flight";
   if (!run.estate.complete || !run.fresh.complete) {
     const failure = run.fresh.failure ?? run.estate.failure;
     if (failure?.reason === "token_dead" || failure?.reason === "permission_denied") return failure.reason;

@@ -1,14 +1,15 @@
 import type { Business, Change, Intent, Policy, ShareRequest } from "./business.ts";
 import { isShared, isSharing, windowEnd, withWaba } from "./business.ts";
+import { recheckAfterSwitch, startOfNextMonth } from "./calendar.ts";
 import type { Failure } from "./reasons.ts";
 import type { Probe } from "./probe.ts";
-import { isExplained, judgeProbe, judgeRecordProbe, recordProbe, recordRecordProbe } from "./probe.ts";
+import { isExplained, isUnseen, judgeProbe, judgeRecordProbe, recordProbe, recordRecordProbe } from "./probe.ts";
 import { isUnread, refuse } from "./share.ts";
 
 /** An attempt in doubt, which only a person can end: S6 leaves it to them, under the rule that ends a revocation (R5). */
 export type SettleDecision =
   | { kind: "nothing-to-settle" }
-  /** The POST may still land, or not be shown yet. */
+  /** The POST may still land, or not be shown yet: before the window ends, or the month in which a switch takes effect begins. */
   | { kind: "wait"; until: number }
   /** The look found what the POST made: recorded like any other look. */
   | { kind: "applied" }
@@ -41,7 +42,7 @@ function attemptOf(
 export function decideSettle(business: Business, wabaId: string, probe: Probe, policy: Policy): SettleDecision {
   const attempt = attemptOf(business, wabaId);
   if (attempt === undefined) return { kind: "nothing-to-settle" };
-  const { guard, intent } = attempt;
+  const { guard, intent, request } = attempt;
   const finding =
     guard === "waba" ? judgeProbe(business, wabaId, probe, policy) : judgeRecordProbe(business, probe, policy);
   if (finding.kind === "applied") return { kind: "applied" };
@@ -68,6 +69,15 @@ export function decideSettle(business: Business, wabaId: string, probe: Probe, p
   if (suspects.length > 0) return { kind: "may-be-live", allocationIds: suspects };
   // What cannot be seen to be unfunded must have nothing that could fund it.
   if (guard === "waba" && !funding.known && live.length > 0) return cannotTell(funding.failure);
+  // A person's look has the system token alone; what both saw after the window stands.
+  if (guard === "waba" && isUnseen(probe) && intent.clearAt === undefined) {
+    const message = "one token alone sees no funding; a share of it with businessTokenSecret lets a look ask with both";
+    return cannotTell({ at: probe.startedAt, reason: "permission_denied", message });
+  }
+  // A switch pays from the 1st: until then E7 names the other partner's line, whether or not the POST attached ours (H2b).
+  const switchedAt = recheckAfterSwitch(startOfNextMonth(intent.sendDeadline));
+  const isSwitching = request.partnerSwitch && funding.known && funding.id !== undefined && live.length > 0;
+  if (guard === "waba" && isSwitching && probe.startedAt <= switchedAt) return { kind: "wait", until: switchedAt };
   return { kind: "close" };
 }
 

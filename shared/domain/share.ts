@@ -27,7 +27,7 @@ import {
 import { switchWindowEnd } from "./calendar.ts";
 import type { DetailType, EventDraft } from "./events.ts";
 import type { EstateReading, RecordReading, WabaReading } from "./readings.ts";
-import { fundingRecord, isConfirmedDeleted, withRecords } from "./readings.ts";
+import { fundingRecord, isConfirmedDeleted, knownFrom, withRecords } from "./readings.ts";
 import type { BlockReason, Failure, RefuseReason } from "./reasons.ts";
 
 /** What a share knows when it decides. What it has not read yet is undefined, and asked for only when it matters. */
@@ -163,7 +163,9 @@ export function decideShare(facts: ShareFacts, policy: Policy): ShareDecision {
  * be looked at for each of them, and use up Meta's quota (found by simulation).
  */
 function looksNow({ probed, request, now }: ShareFacts, attempting: ShareRequest, due: Due | undefined): boolean {
-  return probed !== true && (isSame(attempting, request) || due === undefined || due.nextAt <= now);
+  // What the attempt was not given may end its doubt: the customer's token.
+  const lends = attempting.businessTokenSecret === undefined && request.businessTokenSecret !== undefined;
+  return probed !== true && (isSame(attempting, request) || lends || due === undefined || due.nextAt <= now);
 }
 
 /** Two calls: E5 by a live record of the business on this line, or E4 first. A record that cannot be read may be one. */
@@ -489,7 +491,8 @@ export function withLive(
 ): Business {
   const known = business.records[allocationId];
   if (known !== undefined && known.deleteAnswered === undefined) return business;
-  const record: AllocationRecord = { creditLineId, epoch: business.epoch, state: "live", recordedAt: now, readAt };
+  const recordedAt = knownFrom(business, now);
+  const record: AllocationRecord = { creditLineId, epoch: business.epoch, state: "live", recordedAt, readAt };
   return { ...business, records: { ...business.records, [allocationId]: record } };
 }
 

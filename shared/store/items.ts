@@ -104,6 +104,7 @@ const intentFields = {
   madeAt: time,
   sendDeadline: time,
   absentAt: z.optional(time),
+  clearAt: z.optional(time),
   failure: z.optional(failureSchema),
   inDoubt: z.optional(z.literal(true)),
 };

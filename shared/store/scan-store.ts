@@ -7,8 +7,10 @@ import {
   TransactWriteItemsCommand,
 } from "@aws-sdk/client-dynamodb";
 import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
+import type * as z from "zod/mini";
 import type { Business } from "../domain/business.ts";
 import type { Pointer, Scan, Transition } from "./items.ts";
+import type { Unreadable } from "./unreadable.ts";
 import { businessSchema, keys, pointerSchema, scanSchema, transitionSchema } from "./items.ts";
 
 /** What only the estate scan needs of the State table: its checkpoint, many items at a time, and a walk over all of them. */
@@ -18,9 +20,9 @@ export type ScanStore = {
   saveScan(loaded: Scan | undefined, next: Scan, seen?: Seen): Promise<boolean>;
   /** Every id that a list has named to this scan, sorted. */
   loadSeen(scan: Scan, list: SeenList): Promise<BigUint64Array>;
-  /** Strongly consistent; what is not stored is missing in the answer. */
-  loadBusinesses(businessIds: readonly string[]): Promise<Map<string, Business>>;
-  loadPointers(wabaIds: readonly string[]): Promise<Map<string, Pointer>>;
+  /** Strongly consistent; what is not stored is missing in the answer, and one bad item does not hide the others. */
+  loadBusinesses(businessIds: readonly string[]): Promise<ReadonlyMap<string, Business | Unreadable>>;
+  loadPointers(wabaIds: readonly string[]): Promise<ReadonlyMap<string, Pointer | Unreadable>>;
   /** One page, strongly consistent: every business, and whatever else was recorded since. */
   walk(cursor: string | undefined, since: number): Promise<WalkedPage>;
 };
@@ -69,6 +71,21 @@ export function createScanStore({
     }
     return items;
   }
+  async function loadEach<S extends z.ZodMiniType>(
+    ids: readonly string[],
+    keyOf: (id: string) => string,
+    schema: S,
+  ): Promise<ReadonlyMap<string, z.output<S> | Unreadable>> {
+    const stored = new Map((await loadMany(ids.map(keyOf))).map((item) => [item["pk"], item]));
+    const found = new Map<string, z.output<S> | Unreadable>();
+    for (const id of ids) {
+      const item = stored.get(keyOf(id));
+      if (item === undefined) continue;
+      const parsed = schema.safeParse(item);
+      found.set(id, parsed.success ? parsed.data : "unreadable");
+    }
+    return found;
+  }
 
   return {
     async loadScan() {
@@ -107,13 +124,11 @@ export function createScanStore({
     },
 
     async loadBusinesses(businessIds) {
-      const items = await loadMany(businessIds.map(keys.business));
-      return new Map(items.map((item) => businessSchema.parse(item)).map((one) => [one.businessId, one]));
+      return loadEach(businessIds, keys.business, businessSchema);
     },
 
     async loadPointers(wabaIds) {
-      const items = await loadMany(wabaIds.map(keys.waba));
-      return new Map(items.map((item) => pointerSchema.parse(item)).map((one) => [one.wabaId, one]));
+      return loadEach(wabaIds, keys.waba, pointerSchema);
     },
 
     async walk(cursor, since) {

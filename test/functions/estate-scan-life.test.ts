@@ -1,6 +1,7 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
+import type { Item } from "../simulation/memory-store.ts";
 import type { Scan } from "../../shared/store/items.ts";
 import { keys } from "../../shared/store/items.ts";
 import type { Estate } from "../support/estate-harness.ts";
@@ -257,6 +258,50 @@ describe("what a scan sets going", () => {
     estate.nextDay();
     await estate.scan();
     expect(scanOf(estate).completed?.announced).toBe(0);
+  });
+});
+
+describe("a table that was restored from a backup", () => {
+  const [left, came] = [customerOf(1), customerOf(31)];
+
+  /** The backup knows neither who came since nor who was revoked. */
+  async function restored(without: readonly string[] = []): Promise<Estate> {
+    const estate = await calmEstate(30);
+    const backup = [...estate.table.items].filter(([pk]) => !without.includes(pk));
+    await settleIn(estate, [came]);
+    await estate.revoke({ businessId: left.businessId });
+    expect(await estate.business(left.businessId)).toMatchObject({ revocation: { state: "done" } });
+    estate.nextDay();
+    const items = estate.table.items as Map<string, Item>;
+    items.clear();
+    for (const [pk, item] of backup) items.set(pk, item);
+    return estate;
+  }
+
+  test("has what came since, and what went, found by two scans, and every owner again; Meta is only asked", async () => {
+    const estate = await restored();
+    const { length: before } = estate.model.calls;
+    await twoScans(estate);
+    expect(found(estate).toSorted()).toEqual([
+      `allocation_gone ${left.allocationId}`,
+      `allocation_unknown ${came.allocationId}`,
+    ]);
+    // So that it can be revoked, whatever a person decides; and what no longer pays is looked at, not believed.
+    expect(estate.owner(came.wabaIds[0] ?? "")).toBe(came.businessId);
+    expect(estate.commands.map(({ type, wabaId }) => `${type} ${wabaId}`)).toEqual([`verify ${left.wabaIds[0]}`]);
+    expect(new Set(estate.model.calls.slice(before).map(({ method }) => method))).toEqual(new Set(["GET"]));
+
+    await estate.revoke({ businessId: left.businessId });
+    estate.nextDay();
+    await twoScans(estate);
+    expect(found(estate)).toEqual([`allocation_unknown ${came.allocationId}`]);
+  });
+
+  test("takes its next scan for the first, and adopts what it should report, when the checkpoint was left behind", async () => {
+    const estate = await restored([keys.scan]);
+    await twoScans(estate);
+    expect(found(estate)).toEqual([`allocation_gone ${left.allocationId}`]);
+    expect(await estate.business(came.businessId)).toMatchObject({ records: { [came.allocationId]: {} } });
   });
 });
 

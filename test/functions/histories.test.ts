@@ -113,6 +113,22 @@ describe("a share", () => {
     expect(await flows.whereabouts(second)).toEqual([waits]);
   });
 
+  test("in doubt because one token alone saw nothing is found by the token that a later share brings", async () => {
+    const flows = await flowsOf({ variants: { fundingVisibleTo: "business" } });
+    await flows.deliver(flows.share({ wabaId: flows.siblingId, businessTokenSecret }));
+    await flows.live(hourMs);
+    await flows.meta.faults({ match: "E2", kind: "cut-after" });
+    const share = flows.share();
+    await flows.deliver(share);
+    await flows.live(3 * hourMs);
+    expect(flows.said(share)).toEqual(["Share In Doubt"]);
+    const posts = flows.posts().length;
+    const again = flows.share({ businessTokenSecret });
+    await flows.deliver(again);
+    expect([await flows.fate(share), await flows.fate(again)]).toEqual(["done", "done"]);
+    expect(flows.posts()).toHaveLength(posts);
+  });
+
   test("is sent a second time on the line of its first attempt, whatever is configured since", async () => {
     const flows = await flowsOf();
     await flows.meta.world({ lines: [{ id: otherLine, ownerBusinessId: flows.policy.partnerBusinessId }] });
@@ -215,6 +231,62 @@ describe("a revocation", () => {
     expect(flows.deletes()).toEqual([]);
   });
 
+  test("of nothing that a duplicate was told meanwhile takes no later share along, however slow it is to begin", async () => {
+    const flows = await flowsOf();
+    const { wabaId } = flows;
+    const revoke = flows.revoke({ wabaId });
+    const [asked, shared] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    flows.meddle("readWaba", async (read) => {
+      asked.resolve();
+      await shared.promise;
+      return read();
+    });
+    const slow = flows.deliver(revoke);
+    await asked.promise;
+    await flows.deliver(revoke);
+    expect((await flows.business()).revocation?.state).toBe("nothing");
+    flows.pass(40 * minuteMs);
+    const share = flows.share();
+    expect(await flows.deliver(share)).toBe("acknowledged");
+    await flows.live(hourMs);
+    shared.resolve();
+    expect(await slow).toBe("acknowledged");
+    await flows.live(hourMs);
+    expect(flows.deletes()).toEqual([]);
+    expect((await flows.business()).wabas[wabaId]?.status).toBe("verified");
+    expect(flows.repeated).toMatchObject([{ commandId: revoke.commandId, detailType: "Credit Line Revoked" }]);
+  });
+
+  test("is not over by a list that was read before a lost POST landed, however late that run ends", async () => {
+    const flows = await flowsOf({ variants: { reshareAfterRevoke: "works-same-id", fundingVisibleTo: "business" } });
+    const { meta, businessId, wabaId, siblingId } = flows;
+    await flows.deliver(flows.share({ wabaId: siblingId }));
+    await flows.live(hourMs);
+    let land: (() => Promise<unknown>) | undefined;
+    flows.meddle("shareAndAttach", async (send) => {
+      land = send;
+      return { kind: "unknown", failure: { at: flows.now(), reason: "meta_unavailable" } } as const;
+    });
+    await flows.deliver(flows.share({ wabaId }));
+    await flows.deliver(flows.revoke());
+    expect(flows.deletes()).toHaveLength(1);
+    expect((await flows.business()).revocation).toMatchObject({ state: "open", openReason: "share_in_flight" });
+
+    flows.meddle("listAllocations", async (list) => {
+      const listed = await list();
+      // What this revocation has deleted lives again, and the worker is frozen until the window is over.
+      await land?.();
+      flows.pass(31 * minuteMs);
+      return listed;
+    });
+    await flows.deliver(flows.revoke());
+    expect(liveAllocations(meta.model, line, businessId, flows.now())).toHaveLength(1);
+    expect((await flows.business()).revocation?.state).toBe("open");
+    await flows.live(2 * hourMs);
+    expect((await flows.business()).revocation?.state).toBe("done");
+    expect(liveAllocations(meta.model, line, businessId, flows.now())).toEqual([]);
+  });
+
   test("keeps a late answer's record though Meta throttles the reading of it", async () => {
     const flows = await flowsOf({ variants: { e8ShareLagMs: 5 * minuteMs } });
     const { meta, businessId } = flows;
@@ -256,6 +328,45 @@ describe("a revocation", () => {
     await flows.deliver(claimed);
     expect(await flows.fate(claimed)).toBe("done");
     expect(flows.deletes().map(({ path }) => path.split("/").at(-1))).toEqual([allocationId]);
+  });
+
+  test.each(["done", "nothing"])(
+    "A7: that is asked for after one that was over (%s) deletes what hands have shared since",
+    async (state) => {
+      const flows = await flowsOf();
+      const { meta, businessId } = flows;
+      if (state === "done") await flows.deliver(flows.share());
+      await flows.live(hourMs);
+      await flows.deliver(flows.revoke());
+      expect((await flows.business()).revocation?.state).toBe(state);
+      flows.pass(hourMs);
+      await meta.world({
+        allocations: [{ id: "500000000000096", lineId: line, receivingBusinessId: businessId }],
+      });
+      const revoke = flows.revoke();
+      await flows.deliver(revoke);
+      await flows.live(hourMs);
+      expect(await flows.fate(revoke)).toBe("done");
+      expect(liveAllocations(meta.model, line, businessId, flows.now())).toEqual([]);
+    },
+  );
+
+  test("H5: takes a claim for the owner only while none is stored, also when a share stores it meanwhile", async () => {
+    const flows = await flowsOf();
+    const { meta, wabaId } = flows;
+    const bystander = await meta.customer();
+    await meta.world({
+      allocations: [{ id: "500000000000097", lineId: line, receivingBusinessId: bystander.businessId }],
+    });
+    const claimed = flows.revoke({ wabaId, businessId: bystander.businessId });
+    flows.meddle("readWaba", async (read) => {
+      await flows.deliver(flows.share());
+      await flows.changeWaba({ sharedWithPartner: false });
+      return read();
+    });
+    expect(await flows.deliver(claimed)).toBe("acknowledged");
+    expect(await flows.fate(claimed)).toBe("refused: owner_mismatch");
+    expect(flows.deletes()).toEqual([]);
   });
 
   test("that names the owner of an invisible WABA takes along those that waited for it, and no claim becomes the stored owner", async () => {

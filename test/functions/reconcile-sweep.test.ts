@@ -1,8 +1,9 @@
 import { randomUUID } from "node:crypto";
-import { DeleteItemCommand, DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { DeleteItemCommand, DynamoDBClient, PutItemCommand } from "@aws-sdk/client-dynamodb";
 import { marshall } from "@aws-sdk/util-dynamodb";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import { dueSweep } from "../../functions/reconcile/due-sweep.ts";
+import { dueSweep, type SweepDeps } from "../../functions/reconcile/due-sweep.ts";
+import { wakeStopped } from "../../functions/reconcile/wake-stopped.ts";
 import type { Continuation } from "../../shared/contracts/commands.ts";
 import { type Business, newBusiness } from "../../shared/domain/business.ts";
 import { createLogger } from "../../shared/logging.ts";
@@ -68,12 +69,11 @@ async function save(business: Business): Promise<void> {
   await store.commit({ ...business }, { business, events: [], conclusions: [] }, 1);
 }
 
-/** The works that a sweep asks for, and the businesses whose due times it left alone. */
-async function sweep(now = 2000) {
-  const asked: Continuation[] = [];
+/** @param asked gets what a run asks for. */
+function depsAt(now: number, asked: Continuation[]): SweepDeps {
   const log = createLogger("test");
   log.setLogLevel("SILENT");
-  const { served } = await dueSweep({
+  return {
     store,
     dueIndex: createDueIndex(client, stack.output("StateTableName"), "DueIndex"),
     queues: {
@@ -85,7 +85,13 @@ async function sweep(now = 2000) {
     now: () => now,
     settleWindowMs: 60_000,
     stopAt: { share: 0.8, verify: 0.9 },
-  });
+  };
+}
+
+/** The works that a sweep asks for, and the businesses whose due times it left alone. */
+async function sweep(now = 2000) {
+  const asked: Continuation[] = [];
+  const { served } = await dueSweep(depsAt(now, asked));
   expect(served).toBe(asked.length);
   const items = await Promise.all(businessIds.map((id) => store.loadBusiness(id)));
   const untouched = businessIds.filter((_, index) => items[index]?.version === 1);
@@ -118,4 +124,23 @@ test.each([
 ])("asks for nothing while %s", async (_what, stop) => {
   await stop();
   expect(await sweep()).toEqual({ works: [], untouched: [...businessIds] });
+});
+
+test("wakes what the breaker held, and sweeps the rest, although an item among them cannot be read", async () => {
+  const [heldId, spoiledId] = ["110000000000004", "110000000000005"];
+  const request = revokeRequest({ businessId: heldId, reason: "partner_removed" });
+  const held = { requests: [request], reason: "breaker", since: 0, due: { ...due, nextAt: 1_000_000 } } as const;
+  await save({ ...newBusiness(heldId, 0), held: { ...held, requests: [request] } });
+  const spoiled = { pk: `BUSINESS#${spoiledId}`, status: "of another release", dueShard: "due-0", dueAt: 1 };
+  await client.send(new PutItemCommand({ TableName: stack.output("StateTableName"), Item: marshall(spoiled) }));
+  await store.saveRemovals(
+    undefined,
+    { next: { state: "closed", recent: {}, resumedAt: 0, waking: true }, events: [] },
+    1,
+  );
+
+  const asked: Continuation[] = [];
+  expect(await wakeStopped(depsAt(2000, asked))).toBe(1);
+  expect(asked).toMatchObject([{ work: "revoke", businessId: heldId }]);
+  expect((await sweep()).works).toEqual(["revoke", "share", "share", "verify"]);
 });

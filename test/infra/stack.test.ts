@@ -1,3 +1,4 @@
+import { Validations } from "aws-cdk-lib";
 import { Match, Template } from "aws-cdk-lib/assertions";
 import { Queue } from "aws-cdk-lib/aws-sqs";
 import { AwsSolutionsChecks } from "cdk-nag";
@@ -8,8 +9,9 @@ import { revokeEnvironment } from "../../functions/revoke/environment.ts";
 import { shareEnvironment } from "../../functions/share/environment.ts";
 import { verifyEnvironment } from "../../functions/verify/environment.ts";
 import { webhookEnvironment } from "../../functions/webhook/environment.ts";
-import { localStage, parseStageConfig } from "../../infra/config.ts";
+import { localStage, parseStageConfig, type StageConfig } from "../../infra/config.ts";
 import { parseEnvironment } from "../../shared/environment.ts";
+import { expectWritten } from "../support/documents.ts";
 import { deployedStage, flatten, stackOf, templateOf } from "./stages.ts";
 
 const topic = "arn:aws:sns:eu-west-1:111111111111:alarms";
@@ -105,17 +107,33 @@ describe("queues", () => {
 test.each([
   ["AWS::SQS::Queue", "AWS::SQS::QueuePolicy", 6],
   ["AWS::S3::Bucket", "AWS::S3::BucketPolicy", 1],
+  ["AWS::DynamoDB::Table", "AWS::DynamoDB::Table", 2],
 ])("every %s refuses what does not come over TLS", (type, policyType, count) => {
-  const refusing = propertiesOf(policyType).filter((policy) =>
-    policy.PolicyDocument.Statement.some(
+  const refusing = propertiesOf(policyType).filter(({ PolicyDocument, ResourcePolicy }) =>
+    (PolicyDocument ?? ResourcePolicy.PolicyDocument).Statement.some(
       (statement: Properties) =>
         statement.Effect === "Deny" &&
         statement.Principal.AWS === "*" &&
+        /^(sqs|s3|dynamodb):\*$/.test(statement.Action) &&
         statement.Condition.Bool["aws:SecureTransport"] === "false",
     ),
   );
   expect(refusing).toHaveLength(count);
   template.resourceCountIs(type, count);
+});
+
+test("everything at rest is encrypted by its service's own key: no queue, table, log, bus or bucket says otherwise", () => {
+  for (const queue of propertiesOf("AWS::SQS::Queue")) expect(queue).toMatchObject({ SqsManagedSseEnabled: true });
+  const [bucket] = propertiesOf("AWS::S3::Bucket");
+  expect(bucket?.BucketEncryption.ServerSideEncryptionConfiguration).toEqual([
+    { ServerSideEncryptionByDefault: { SSEAlgorithm: "AES256" } },
+  ]);
+  // DynamoDB, CloudWatch Logs, EventBridge and Secrets Manager always encrypt; a key of one's own needs grants that nobody has.
+  expect(propertiesOf("AWS::DynamoDB::Table").map(({ SSESpecification }) => SSESpecification)).toEqual([
+    undefined,
+    undefined,
+  ]);
+  expect(JSON.stringify(template.toJSON())).not.toMatch(/"Kms\w*":(?!"")/);
 });
 
 describe("functions", () => {
@@ -303,6 +321,20 @@ describe("permissions", () => {
     ]);
   });
 
+  test("can be taken by the service that they are for, the scheduler's for this account alone", () => {
+    const roles = propertiesOf("AWS::IAM::Role").filter(({ RoleName }) => RoleName === undefined);
+    const takers = roles.map(({ AssumeRolePolicyDocument: { Statement } }) =>
+      Statement.map(({ Principal, Condition }: Properties) => JSON.stringify([Principal, Condition])).join(),
+    );
+    const scheduler = [
+      { Service: "scheduler.amazonaws.com" },
+      { StringEquals: { "aws:SourceAccount": { Ref: "AWS::AccountId" } } },
+    ];
+    expect(new Set(takers)).toEqual(
+      new Set([JSON.stringify([{ Service: "lambda.amazonaws.com" }, undefined]), JSON.stringify(scheduler)]),
+    );
+  });
+
   test("come from no other policy", () => {
     const roles = propertiesOf("AWS::IAM::Role");
     const working = roles.filter(({ RoleName }) => RoleName === undefined);
@@ -436,16 +468,35 @@ describe("data", () => {
     expect(DeletionPolicy).toBe("Retain");
   });
 
+  /** What would become of each thing that holds data, and whether the stack can be deleted at all. */
+  function endOf(config: StageConfig) {
+    const { stack } = stackOf(config);
+    const resources = Object.values(Template.fromStack(stack).toJSON()["Resources"] as Record<string, Properties>);
+    const data = resources.filter(({ Type }) => /::(Table|Bucket|LogGroup)$/.test(Type));
+    return {
+      kept: new Set(data.flatMap(({ DeletionPolicy, UpdateReplacePolicy }) => [DeletionPolicy, UpdateReplacePolicy])),
+      isProtected: stack.terminationProtection,
+      areTablesProtected: new Set(
+        data.filter(({ Type }) => /Table/.test(Type)).map(({ Properties: table }) => table.DeletionProtectionEnabled),
+      ),
+    };
+  }
+
   test.each([
     ["local", parseStageConfig(localStage, "the test")],
     ["dev", deployedStage({ stage: "dev" })],
   ])("the stage %s, which keeps nothing, can be deleted whole", (_name, config) => {
-    const whole = templateOf(config);
-    for (const table of Object.values(whole.findResources("AWS::DynamoDB::Table"))) {
-      expect(table.Properties.DeletionProtectionEnabled).toBe(false);
-      expect(table.DeletionPolicy).toBe("Delete");
-    }
+    const whole = { kept: new Set(["Delete"]), isProtected: false, areTablesProtected: new Set([false]) };
+    expect(endOf(config)).toEqual(whole);
   });
+
+  test.each(["prod", "staging"])(
+    "the stage %s keeps its tables, its bucket and its logs, and its stack stays",
+    (name) => {
+      const safe = { kept: new Set(["Retain"]), isProtected: true, areTablesProtected: new Set([true]) };
+      expect(endOf(deployedStage({ stage: name }))).toEqual(safe);
+    },
+  );
 
   test("the system token's secret has a name and no value", () => {
     expect(propertiesOf("AWS::SecretsManager::Secret")).toEqual([
@@ -463,7 +514,13 @@ describe("data", () => {
     template.hasResourceProperties("AWS::Events::EventBusPolicy", {
       StatementId: "cdk-Consumer333333333333",
       Statement: Match.objectLike({
-        Action: Match.arrayWith(["events:PutRule"]),
+        Effect: "Allow",
+        Principal: { AWS: Match.objectLike({ "Fn::Join": ["", Match.arrayWith([":iam::333333333333:root"])] }) },
+        // No PutEvents: what is announced is this system's word alone.
+        Action: ["PutRule", "DeleteRule", "DescribeRule", "EnableRule", "DisableRule"]
+          .concat(["PutTargets", "RemoveTargets", "ListTargetsByRule"])
+          .concat(["TagResource", "UntagResource", "ListTagsForResource"])
+          .map((action) => `events:${action}`),
         Condition: { StringEqualsIfExists: { "events:creatorAccount": "${aws:PrincipalAccount}" } },
       }),
     });
@@ -526,13 +583,19 @@ describe("alarms", () => {
     });
   });
 
-  test("rise when the due sweep stays away: silence is its fault, not its rest", () => {
-    template.hasResourceProperties("AWS::CloudWatch::Alarm", {
-      MetricName: "Invocations",
-      ComparisonOperator: "LessThanThreshold",
-      Threshold: 1,
-      TreatMissingData: "breaching",
-    });
+  test("rise when the due sweep or the scan stays away: silence is its fault, not its rest", () => {
+    const bySilence = alarms.filter(({ TreatMissingData }) => TreatMissingData === "breaching");
+    // Not by Lambda's invocations: those of one schedule would hide that another is off.
+    expect(bySilence).toMatchObject([
+      {
+        MetricName: "SystemTokenDead",
+        Statistic: "SampleCount",
+        ComparisonOperator: "LessThanThreshold",
+        Threshold: 1,
+      },
+      { MetricName: "EstateScanAge", Statistic: "Maximum", ComparisonOperator: "GreaterThanOrEqualToThreshold" },
+    ]);
+    expect(bySilence.map(({ Period }) => Period)).toEqual([900, 3600]);
   });
 });
 
@@ -559,6 +622,14 @@ describe("the webhook", () => {
     const free = templateOf(deployedStage({ webhook: true, ...secrets, concurrency: unlimited }));
     const functions = Object.values(free.findResources("AWS::Lambda::Function"));
     expect(functions.filter(({ Properties: own }) => own?.["ReservedConcurrentExecutions"] !== undefined)).toEqual([]);
+  });
+
+  test("raises an alarm when calls of its address are turned away", () => {
+    withWebhook.hasResourceProperties("AWS::CloudWatch::Alarm", {
+      MetricName: "Throttles",
+      Dimensions: [{ Name: "FunctionName", Value: { Ref: id } }],
+      Threshold: 1,
+    });
   });
 
   test("gets exactly the environment its schema asks for", () => {
@@ -617,17 +688,6 @@ test("the outputs by which the other parts find the stage keep their names", () 
 });
 
 describe("cdk-nag", () => {
-  test("finds nothing but what is acknowledged with a reason", () => {
-    const { app } = stackOf(deployedStage());
-    expect(() => app.synth()).not.toThrow();
-  });
-
-  test("makes synthesis fail on a finding", () => {
-    const { app, stack } = stackOf(deployedStage());
-    const bare = new Queue(stack, "Bare");
-    expect(() => app.synth()).toThrow(new RegExp(`${bare.node.path}/.*\n.*AwsSolutions-SQS3`));
-  });
-
   const acknowledged = [
     "BusinessTokens/Resource: AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:secretsmanager:<AWS::Region>:<AWS::AccountId>:secret:credit-lines/prod/business-token/*]",
     "OnCall/Look/Resource: AwsSolutions-IAM5[Resource::*]",
@@ -637,6 +697,49 @@ describe("cdk-nag", () => {
     "SystemToken: AwsSolutions-SMG4",
     "Tracing/Resource: AwsSolutions-IAM5[Resource::*]",
   ];
+
+  test.each([
+    ["as little", {}],
+    [
+      "all",
+      {
+        webhook: true,
+        appSecretName: "my/app",
+        verifyTokenSecretName: "my/verify",
+        producers: ["222222222222", "444444444444"],
+        consumers: ["333333333333", "555555555555"],
+        onCallPrincipals: ["arn:aws:iam::111111111111:role/on-call"],
+        alarmTopicArns: [topic],
+      },
+    ],
+  ])("finds nothing but what is acknowledged with a reason in a stage that has %s", (_what, overrides) => {
+    const { app } = stackOf(deployedStage(overrides));
+    expect(() => app.synth()).not.toThrow();
+  });
+
+  test("and what is acknowledged stands in infra/permissions.md, with its reason, and nothing else does", () => {
+    const { stack } = stackOf(deployedStage({ webhook: true, appSecretName: "a/b", verifyTokenSecretName: "c/d" }));
+    const rows = stack.node.findAll().flatMap(({ node }) =>
+      node.metadata
+        .filter(({ type }) => type === Validations.ACKNOWLEDGED_RULES_METADATA_KEY)
+        .flatMap(({ data }) => Object.entries(data as Record<string, string>))
+        .map(([rule, reason]) => {
+          const place = node.path.replace(`${stack.node.path}/`, "").replace(/\/(Resource|DefaultPolicy)/g, "");
+          return `| ${place} | \`${rule.replace(/^.*?(AwsSolutions-)/, "$1").replaceAll(/[0-9A-F]{8}\./g, ".")}\` | ${reason} |`;
+        }),
+    );
+    expect(rows).toHaveLength(acknowledged.length);
+    expect(rows.filter((row) => !/ \| [A-Z].{40,}\. \|$/.test(row))).toEqual([]);
+    const head = ["| Resource | Rule | Why it is so |", "|---|---|---|"];
+    expectWritten("infra/permissions.md", "acknowledged", [...head, ...rows.toSorted()].join("\n"));
+  });
+
+  test("makes synthesis fail on a finding", () => {
+    const { app, stack } = stackOf(deployedStage());
+    const bare = new Queue(stack, "Bare");
+    expect(() => app.synth()).toThrow(new RegExp(`${bare.node.path}/.*\n.*AwsSolutions-SQS3`));
+  });
+
   test.each([
     ["without", {}],
     ["with", { webhook: true, appSecretName: "my/app", verifyTokenSecretName: "my/verify" }],

@@ -7,6 +7,36 @@ import { temporaryFolder } from "./stages.ts";
 
 const lockfile: unknown = JSON.parse(readFileSync("package-lock.json", "utf8"));
 
+describe("what is installed", () => {
+  const manifest = JSON.parse(readFileSync("package.json", "utf8")) as {
+    dependencies: Record<string, string>;
+    devDependencies: Record<string, string>;
+    optionalDependencies: Record<string, string>;
+    allowScripts: Record<string, boolean>;
+  };
+  const { packages } = lockfile as {
+    packages: Record<string, { integrity?: string; inBundle?: boolean; hasInstallScript?: boolean }>;
+  };
+  const installed = Object.entries(packages).filter(([path]) => path !== "");
+
+  test("is one version, exactly, and its hash is in the lockfile", () => {
+    const { dependencies, devDependencies, optionalDependencies } = manifest;
+    const versions = Object.values({ ...dependencies, ...devDependencies, ...optionalDependencies });
+    expect(versions.filter((version) => !/^\d+\.\d+\.\d+$/.test(version))).toEqual([]);
+    // What a package has in its own archive, that archive's hash covers.
+    const unhashed = installed.filter(
+      ([, { integrity, inBundle }]) => !inBundle && integrity?.startsWith("sha512-") !== true,
+    );
+    expect(unhashed.map(([path]) => path)).toEqual([]);
+  });
+
+  test("runs no script of its own but those that were looked at", () => {
+    const scripts = installed.filter(([, { hasInstallScript }]) => hasInstallScript).map(([path]) => path);
+    const allowed = Object.keys(manifest.allowScripts).map((name) => `node_modules/${name}`);
+    expect(scripts.toSorted()).toEqual(allowed.toSorted());
+  });
+});
+
 describe("licences", () => {
   test("of all packages in the lockfile are allowed", () => {
     expect(lockedPackages(lockfile).length).toBeGreaterThan(100);

@@ -1,6 +1,6 @@
 import type { History } from "./history.ts";
 import { randomOf, type Random } from "./random.ts";
-import { createScheduler } from "./scheduler.ts";
+import { createScheduler, type Task } from "./scheduler.ts";
 import { setHost } from "./virtual-time.ts";
 
 /** What may go wrong at an effect, beside what only a call to Meta knows (see meta-transport.ts). */
@@ -20,6 +20,10 @@ export type Process = {
   name: string;
   isAlive: boolean;
   frozenUntil: number;
+  /** For how long it has been stopped in its life. */
+  stoppedMs: number;
+  /** Its own wall clock. */
+  now: () => number;
   /** A process serves one invocation at a time. */
   invocation: Invocation | undefined;
 };
@@ -64,12 +68,14 @@ export function createEngine(history: History, options: EngineOptions) {
   const counts: Record<string, number> = {};
   let starting: Process | undefined;
   let ids = 0;
+  let processes = 0;
   const invocationsOf = new Map<string, number>();
 
   const host = {
     setTimer(action: () => void, delayMs: number) {
       const process = starting;
-      return scheduler.at(now() + delayMs, () => (process === undefined ? action() : deliver(process, action)));
+      if (process === undefined) return scheduler.at(now() + delayMs, action);
+      return setTimerOf(process, action, delayMs);
     },
     clearTimer(timer: object) {
       if ("run" in timer) timer.run = undefined;
@@ -78,7 +84,17 @@ export function createEngine(history: History, options: EngineOptions) {
   };
 
   function createProcess(name: string): Process {
-    return { name, isAlive: true, frozenUntil: 0, invocation: undefined };
+    const { clocksApartMs = 0 } = history;
+    processes += 1;
+    const aheadMs = clocksApartMs === 0 ? 0 : randomOf(`${history.seed} clock ${processes}`).whole(0, clocksApartMs);
+    return {
+      name,
+      isAlive: true,
+      frozenUntil: 0,
+      stoppedMs: 0,
+      now: () => now() + aheadMs - Math.round(clocksApartMs / 2),
+      invocation: undefined,
+    };
   }
 
   /** Begins an invocation; its timers are those that are set before the first effect. */
@@ -105,6 +121,19 @@ export function createEngine(history: History, options: EngineOptions) {
     return invocation;
   }
 
+  function setTimerOf(process: Process, action: () => void, delayMs: number): Task {
+    let { stoppedMs } = process;
+    function goOff(): void {
+      if (timer.run === undefined) return;
+      const lateMs = process.stoppedMs - stoppedMs;
+      if (history.timersFreeze !== true || lateMs === 0) return deliver(process, action);
+      ({ stoppedMs } = process);
+      scheduler.at(now() + lateMs, goOff);
+    }
+    const timer = scheduler.at(now() + delayMs, goOff);
+    return timer;
+  }
+
   /** Something reaches a process: at once, after it has thawed, or never. */
   function deliver(process: Process, action: () => void): void {
     if (!process.isAlive) return;
@@ -121,7 +150,9 @@ export function createEngine(history: History, options: EngineOptions) {
   }
 
   function freeze(process: Process, forMs: number): void {
-    process.frozenUntil = Math.max(process.frozenUntil, Math.min(now() + forMs, Math.max(history.quietAt, now())));
+    const until = Math.max(process.frozenUntil, Math.min(now() + forMs, Math.max(history.quietAt, now())));
+    process.stoppedMs += until - Math.max(process.frozenUntil, now());
+    process.frozenUntil = until;
     if (process.invocation !== undefined) process.invocation.faults += 1;
     say(process, `is frozen for ${Math.round((process.frozenUntil - now()) / 1000)} s`);
   }

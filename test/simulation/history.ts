@@ -10,6 +10,8 @@ export const clockSkewMs = 300_000;
 /** What A2 and A3 allow. */
 export const landingMsMax = 300_000;
 const lagMsMax = 600_000;
+/** What A6 allows. */
+const clocksApartMsMax = 1000;
 
 export type Work = "share" | "verify" | "revoke";
 
@@ -23,7 +25,7 @@ export type Hand =
   | { id: string; at: number; kind: "rotate-token"; secret: string; graceMs: number }
   | { id: string; at: number; kind: "kill-token"; secret: string; forMs: number }
   | { id: string; at: number; kind: "throttle" | "revoke-access"; forMs: number }
-  | { id: string; at: number; kind: "redrive" | "double-sweep" | "resume-revocations" }
+  | { id: string; at: number; kind: "redrive" | "double-sweep" | "resume-revocations" | "settle" }
   /** Only where A5 is broken: a deleted record lives again, though no POST named it. */
   | { id: string; at: number; kind: "revive"; businessId: string };
 
@@ -47,6 +49,10 @@ export type History = {
     >;
   /** How often an effect goes wrong; 1 is the usual. */
   faultRate: number;
+  /** How far the clocks of two processes may be apart (A6); they go alike, when not given. */
+  clocksApartMs?: number;
+  /** What stops a process stops its timers, too: the clock that they go by may not run on in a freeze (H10). */
+  timersFreeze?: true;
   sends: Send[];
   hands: Hand[];
   /** From here on nothing goes wrong any more. */
@@ -89,10 +95,19 @@ export function drawHistory(seed: number): History {
   const isLong = random.chance(0.03);
   const later = isLong ? drawMonth(random, customers, startAt) : { sends: [], hands: [] };
   const hands = [...drawHands(random, customers, startAt, sentAt, breach), ...later.hands];
+  // Drawn apart, as the clocks are.
+  const settling = randomOf(`settles ${seed}`);
+  for (let number = 0; number < settling.pick([0, 0, 2]); number += 1) {
+    hands.push({ id: `p${number}`, at: settling.whole(startAt, sentAt), kind: "settle" });
+  }
   const sends = [...drawn.sends, ...later.sends, ...drawRemovals(random, hands)];
   const quietAt = sentAt + hourMs;
+  // Drawn apart: the histories of before are still what they were.
+  const clocks = randomOf(`clocks ${seed}`);
   return {
     seed,
+    ...(clocks.chance(0.3) ? { clocksApartMs: clocksApartMsMax } : {}),
+    ...(clocks.chance(0.3) ? { timersFreeze: true } : {}),
     startAt,
     breach,
     customers,

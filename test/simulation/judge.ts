@@ -74,6 +74,8 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
   let lastBusinessChange: TableChange | undefined;
   let violation: Violation | undefined;
   let room: JudgedRoom | undefined;
+  /** Times in the table and our own may be so far apart (A6). */
+  const { clocksApartMs: apartMs = 0 } = history;
 
   /** Promised while A1 to A5 hold; a history that breaks one is not judged by it. */
   function breachable(invariant: string, message: string): void {
@@ -169,7 +171,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
   function hasTwoAbsences(before: Intent, businessId: string, invocation: Invocation | undefined): boolean {
     const windowEnd = before.sendDeadline + settleWindowMs;
     const later = invocation?.metaReads.find(
-      ({ name, id, sentAt, isOk }) => name === "E8" && id === businessId && isOk && sentAt > windowEnd,
+      ({ name, id, sentAt, isOk }) => name === "E8" && id === businessId && isOk && sentAt > windowEnd - apartMs,
     );
     if (later === undefined) return false;
     return theRoom().meta.calls.some(
@@ -177,7 +179,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         call.name === "E8" &&
         call.query["receiving_business_id"] === businessId &&
         call.status === 200 &&
-        call.time >= before.madeAt &&
+        call.time >= before.madeAt - apartMs &&
         call.time < later.sentAt,
     );
   }
@@ -197,7 +199,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     if (recordIntent !== undefined && recordIntent.epoch === epoch) unsettled.push(recordIntent.due?.nextAt);
     for (const nextAt of unsettled) {
       if (nextAt === undefined) return broken("I9", `an unsettled entry of ${business.businessId} has no due time`);
-      if (dueAt === undefined || dueAt > Math.max(nextAt, engine.now()) + 60_000) {
+      if (dueAt === undefined || dueAt > Math.max(nextAt, engine.now()) + 60_000 + apartMs) {
         return broken("I9", `the item of ${business.businessId} is due at ${dueAt}, its entry at ${nextAt}`);
       }
     }
@@ -260,17 +262,19 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     const funding = invocation.metaReads.filter(
       ({ name, id, isOk }) => (name === "E7" || name === "E3") && id === wabaId && isOk,
     );
-    if (!funding.some(({ sentAt }) => sentAt >= old.changedAt)) {
+    if (!funding.some(({ sentAt }) => sentAt >= old.changedAt - apartMs)) {
       broken("I10", `${wabaId} became shared by a reading older than the state it changes`);
     }
   }
 
   /** I11: only the refusal is in the write, nothing else that could change the WABA. */
   function judgeRefusal({ after }: TableChange): void {
-    const { command, transition } = after;
+    const { command } = after;
     const change = lastBusinessChange;
     if (command?.outcome !== "refused" || command.wabaId === undefined) return;
-    if (transition === undefined || change?.after.transition?.id !== transition.id) return;
+    // Written together with the item, it is the item that announces it.
+    const told = change?.after.transition?.events.some(({ eventId }) => eventId === command.event?.eventId);
+    if (change === undefined || told !== true) return;
     const before = change.before?.business?.wabas[command.wabaId];
     const now = change.after.business?.wabas[command.wabaId];
     if (before === undefined || (isSharing(before) && before.intent === undefined)) return;
@@ -307,7 +311,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     if (freshAt === undefined) return broken("I2a", `the revocation of ${businessId} is done without a list`);
     const open = [old.recordIntent, ...Object.values(old.wabas).map(({ intent }) => intent)];
     for (const intent of open) {
-      if (intent !== undefined && intent.epoch < epoch && freshAt <= intent.sendDeadline + settleWindowMs) {
+      if (intent !== undefined && intent.epoch < epoch && freshAt <= intent.sendDeadline + settleWindowMs - apartMs) {
         return broken("I2a", `the revocation of ${businessId} is done, though a POST of ${intent.id} may still land`);
       }
     }
@@ -327,7 +331,9 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         ({ n, time }) =>
           calls.get(n)?.name === "E9" && calls.get(n)?.subject === recordId && time >= (begun?.time ?? 0),
       );
-      // One that was sent before that life began may have landed in it.
+      // One that was sent before that life began may have landed in it: nobody knew of that life, and the last list says that
+      // it is over.
+      if (sent === undefined && last !== begun && (last?.time ?? Infinity) < freshAt) continue;
       const deletedAt = sent?.time ?? (last === begun ? undefined : last?.time);
       // A life that no list shows (A4) is not known to anybody.
       if (deletedAt === undefined) return breachable("I2a", `done without a DELETE of ${recordId}`);
@@ -581,7 +587,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       const deletedAt = ended?.time ?? 0;
       const isAccepted = [...announced.values()].some(
         ({ detailType, commandId, occurredAt }) =>
-          detailType === "Share Accepted" && commandId === intent.request.commandId && occurredAt < deletedAt,
+          detailType === "Share Accepted" && commandId === intent.request.commandId && occurredAt < deletedAt - apartMs,
       );
       const isNewer = reshareAfterRevocation && requestedAt > (revokedAt ?? Infinity) + clockSkewMs;
       if (isAccepted && isNewer) {

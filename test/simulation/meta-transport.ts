@@ -18,7 +18,7 @@ export const metaReadFaults = [
   "hang-before",
 ] as const;
 
-/** `…-before`: no effect. `…-after`: the effect stays, the answer is lost or lies. `half`: the record is made, but not attached. */
+/** `…-before`: no effect. `…-after`: the effect stays, the answer is lost or lies. `half…`: the record is made, but not attached. */
 export const metaChangeFaults = [
   "crash-before",
   "crash-sent",
@@ -33,6 +33,7 @@ export const metaChangeFaults = [
   "error-before",
   "error-after",
   "half",
+  "half-lost",
   "hang-before",
   "hang-after",
   "late",
@@ -103,7 +104,7 @@ export function createMetaTransport(engine: Engine, history: History, process: P
       if (!isChange) return signal.aborted ? abort() : leave();
       if (kind === "not-sent") return settle({ kind: "not-sent", message: "no connection" });
       // As the product does it: in the same tick that writes.
-      if (engine.now() >= sendDeadline || signal.aborted) {
+      if (process.now() >= sendDeadline || signal.aborted) {
         return settle({ kind: "not-sent", message: "the send deadline had passed" });
       }
       isOnItsWay = true;
@@ -184,15 +185,18 @@ export function createMetaTransport(engine: Engine, history: History, process: P
           land();
           return answer;
         }
-        case "half": {
+        case "half":
+        case "half-lost": {
           const businessId = model.wabas.get(subject)?.ownerBusinessId;
           const line = request.path.split("/")[1] ?? "";
           const isPossible =
             name === "E2" && businessId !== undefined && model.tokens.get(request.token)?.dead !== true;
-          if (isPossible && liveAllocations(model, line, businessId, now).length === 0) {
+          const makesOne = model.variants.repeatedShare === "second" && kind === "half-lost";
+          if (isPossible && (makesOne || liveAllocations(model, line, businessId, now).length === 0)) {
             shareWithBusiness(model, line, businessId, { now, callNumber: received.entry.n });
           }
-          return fail(100, "Could not attach");
+          if (kind === "half") return fail(100, "Could not attach");
+          return odd < 0.7 ? undefined : fail(1, "Could not attach");
         }
         case "late": {
           const waitMs = Math.min(spanMs, history.breach === "A2" ? Infinity : landingMsMax);
@@ -220,7 +224,7 @@ export function createMetaTransport(engine: Engine, history: History, process: P
 }
 
 /** What leaves us without an answer to rely on, whether or not Meta acted. */
-const lostAnswers = metaChangeFaults.filter((kind) => /^(cut|hang|5xx|error)-|^late$/.test(kind));
+const lostAnswers = metaChangeFaults.filter((kind) => /^(cut|hang|5xx|error)-|^late$|^half-lost$/.test(kind));
 
 /**
  * A history that breaks an assumption does so often; where reads may not show a record, its answer comes late as well. Of the

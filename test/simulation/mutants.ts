@@ -327,16 +327,20 @@ export const mutants: readonly Mutant[] = [
       return decision.kind === "later" ? { ...decision, until: 0 } : decision;
     }),
   ),
-  swap("reopened-without-its-attempts", ["chart"], business, "reopened", (real) => (item, ...rest) => ({
-    ...real(item, ...rest),
-    wabas: item.wabas,
-  })),
-  swap(
-    "waiting-shares-hide-findings",
-    ["I6"],
-    "shared/domain/estate.ts",
-    "isCalm",
-    (real) => (item, view) => Object.keys(item.waiting).length === 0 && real(item, view),
+  seldom(
+    swap("reopened-without-its-attempts", ["chart"], business, "reopened", (real) => (item, ...rest) => ({
+      ...real(item, ...rest),
+      wabas: item.wabas,
+    })),
+  ),
+  seldom(
+    swap(
+      "waiting-shares-hide-findings",
+      ["I6"],
+      "shared/domain/estate.ts",
+      "isCalm",
+      (real) => (item, view) => Object.keys(item.waiting).length === 0 && real(item, view),
+    ),
   ),
   swap(
     "answers-told-again",
@@ -418,34 +422,45 @@ export const mutants: readonly Mutant[] = [
   swap("refusal-changes-the-WABA", ["I11"], share, "refuse", (real) => (item, request, ...rest) => {
     const change = real(item, request, ...rest);
     const waba = change.business.wabas[request.wabaId];
-    if (waba === undefined) return change;
-    const { intent: _gone, due: _over, ...refused } = { ...waba, status: "sharing" };
+    if (waba?.status !== "shared" && waba?.status !== "verified") return change;
+    const refused = { ...waba, status: "revoking" };
     return {
       ...change,
       business: { ...change.business, wabas: { ...change.business.wabas, [request.wabaId]: refused } },
     };
   }),
   store("forgets-concluded-commands", ["T2"], () => ({ loadCommand: async () => undefined })),
-  swap("idempotency-by-message-id", ["T2"], "shared/queue-handler.ts", "queueHandler", (real) => {
-    const served = new Set<string>();
-    return (deps, flow) => {
-      let isRepeated = false;
-      const ownStore = {
-        ...deps.store,
-        loadCommand: async (id: string) => (isRepeated ? deps.store.loadCommand(id) : undefined),
-      };
-      const handler = real({ ...deps, store: ownStore }, flow);
-      return (event: { Records: SQSRecord[] }, context: unknown) => {
-        // The same message in another history is another one.
-        const ids = event.Records.map(
-          ({ messageId, body, attributes }) => `${messageId} ${attributes.SentTimestamp} ${body}`,
-        );
-        isRepeated = ids.some((id) => served.has(id));
-        for (const id of ids) served.add(id);
-        return handler(event, context);
-      };
-    };
-  }),
+  {
+    name: "idempotency-by-message-id",
+    breaks: ["T2"],
+    swaps: [
+      { module: shareFlow, function: "isAnswered", by: () => async () => false },
+      {
+        module: "shared/queue-handler.ts",
+        function: "queueHandler",
+        by: (real) => {
+          const served = new Set<string>();
+          return (deps, flow) => {
+            let isRepeated = false;
+            const ownStore = {
+              ...deps.store,
+              loadCommand: async (id: string) => (isRepeated ? deps.store.loadCommand(id) : undefined),
+            };
+            const handler = real({ ...deps, store: ownStore }, flow);
+            return (event: { Records: SQSRecord[] }, context: unknown) => {
+              // The same message in another history is another one.
+              const ids = event.Records.map(
+                ({ messageId, body, attributes }) => `${messageId} ${attributes.SentTimestamp} ${body}`,
+              );
+              isRepeated = ids.some((id) => served.has(id));
+              for (const id of ids) served.add(id);
+              return handler(event, context);
+            };
+          };
+        },
+      },
+    ],
+  },
   swap("failures-acknowledged", ["I3"], "shared/queue-handler.ts", "queueHandler", (real) => (deps, flow) => {
     const handler = real(deps, flow);
     return async (...args: unknown[]) => {

@@ -23,10 +23,13 @@ import { deleteAllocation } from "../../infra/local/meta/meta-model.ts";
 import { parseVariants } from "../../infra/local/meta/meta-variants.ts";
 import type { Waba, World } from "../../infra/local/meta/meta-world.ts";
 import type { CommandDeps } from "../../shared/command-deps.ts";
+import { isSharing, type Policy } from "../../shared/domain/business.ts";
 import type { RecordedEvent } from "../../shared/domain/events.ts";
+import { closeAttempt, decideSettle, settleApplied } from "../../shared/domain/settle.ts";
 import type { EventBus } from "../../shared/event-bus.ts";
 import { createGraph } from "../../shared/graph/client.ts";
 import { createPortfolio } from "../../shared/graph/portfolio.ts";
+import { readEstate } from "../../shared/graph/read-estate.ts";
 import { checkSystemToken, watchTokenSource } from "../../shared/graph/system-token.ts";
 import { createTokens } from "../../shared/graph/tokens.ts";
 import { createUsageMeter } from "../../shared/graph/usage.ts";
@@ -147,7 +150,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   function createCommandProcess(work: Work): CommandProcess {
     const process = engine.createProcess(work);
     const caller = callerOf(process);
-    const meter = createUsageMeter({ ownIds: [partnerBusinessId, creditLineId], now });
+    const meter = createUsageMeter({ ownIds: [partnerBusinessId, creditLineId], now: process.now });
     const watch = watchTokenSource(caller.tokens.system);
     const watched = {
       ...caller,
@@ -160,23 +163,13 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       store,
       graph: createGraph(watched),
       portfolio: createPortfolio(watched),
-      quota: createQuota({ store, now, stopAt: stopAt[work], meter, systemToken }),
+      quota: createQuota({ store, now: process.now, stopAt: stopAt[work], meter, systemToken }),
       queues: queues.portOf(process, work),
       events: eventsOf(process),
       log: logOf(process),
-      now,
+      now: process.now,
       newId: engine.newId,
-      policy: {
-        partnerBusinessId,
-        creditLineId,
-        settleWindowMs,
-        clockSkewMs,
-        verifyGraceMs: [30_000, 120_000, 600_000, 3_600_000],
-        currencies: ["EUR", "USD", "GBP"],
-        onPartnerRemoved: "revoke-unless-siblings",
-        breaker: { removals: 20, windowMs: 600_000 },
-        ...history.policy,
-      },
+      policy: policyOf(history),
       graphTimeoutMs: 8000,
       clockSkewMs,
       maxReceiveCount,
@@ -186,8 +179,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   }
 
   function callerOf(process: Process) {
-    const tokens = createTokens("system", createMemorySecrets(secrets, sendOf(process)), now);
-    return { transport: createMetaTransport(engine, history, process, wires), tokens, now };
+    const tokens = createTokens("system", createMemorySecrets(secrets, sendOf(process)), process.now);
+    return { transport: createMetaTransport(engine, history, process, wires), tokens, now: process.now };
   }
 
   /** What goes wrong at such an effect, by how often it may. */
@@ -308,7 +301,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       events: eventsOf(process),
       audit: createMemoryAudit(audit, sendOf(process)).store,
       log: logOf(process),
-      now,
+      now: process.now,
     };
     let isOver = false;
     function end(answer: DynamoDBBatchResponse | undefined): void {
@@ -372,7 +365,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
           }),
         report: () => {},
         log,
-        now,
+        now: process.now,
       });
       if (isWaiting) return;
       const deps = {
@@ -380,7 +373,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         dueIndex,
         queues: queues.portOf(process, undefined),
         log,
-        now,
+        now: process.now,
         settleWindowMs,
         stopAt: { share: stopAt.share, verify: stopAt.verify },
       };
@@ -423,7 +416,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       unaudited: audited.unaudited,
       announcing: { events: eventsOf(process), audit: audited.store, log },
       log,
-      now,
+      now: process.now,
       policy: {
         partnerBusinessId,
         creditLineId,
@@ -436,7 +429,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         mayStart: ["probe", "verify", "revoke-left"],
       },
     };
-    const turn = { endsAt: now() + timeoutMs.reconcile - 3000, signal: new AbortController().signal };
+    const turn = { endsAt: process.now() + timeoutMs.reconcile - 3000, signal: new AbortController().signal };
     async function run(): Promise<void> {
       try {
         const { state } = await scanEstate(mayBegin, turn, deps);
@@ -454,6 +447,40 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   function resume(): void {
     const store = createMemoryStore(table, engine.newId, async (_operation, request) => request());
     void resumeRevocations(store, now());
+  }
+
+  /** A person ends what is in doubt, as `credit-lines settle` does: with the system token alone. */
+  function settleDoubts(): void {
+    const policy = policyOf(history);
+    const { signal } = new AbortController();
+    async function settle(businessId: string, wabaId: string, process: Process): Promise<void> {
+      const store = storeOf(process);
+      const graph = createGraph(callerOf(process));
+      const business = await store.loadBusiness(businessId);
+      if (business === undefined) return;
+      const startedAt = process.now();
+      const funding = await graph.readFunding(wabaId, undefined, signal);
+      const estate = await readEstate(graph, business, creditLineId, process.now, signal);
+      const probe = { startedAt, funding, estate };
+      const { kind } = decideSettle(business, wabaId, probe, policy);
+      if (kind !== "close" && kind !== "applied") return;
+      const person = { by: "a person", note: "settled" };
+      const change =
+        kind === "close"
+          ? closeAttempt(business, wabaId, person, process.now())
+          : settleApplied(business, wabaId, probe, process.now(), policy);
+      await store.commit(business, change, process.now());
+    }
+    for (const { business } of table.items.values()) {
+      for (const [wabaId, waba] of Object.entries(business?.wabas ?? {})) {
+        if (business === undefined || !isSharing(waba)) continue;
+        const { businessId } = business;
+        const process = engine.createProcess("person");
+        engine.invoke(process, `settle ${wabaId} ${now() - history.startAt}`, 120_000, () => {
+          settle(businessId, wabaId, process).catch((error: unknown) => engine.say(process, `throws ${String(error)}`));
+        });
+      }
+    }
   }
 
   /** @param all also what we rejected: it can only be rejected again. */
@@ -526,6 +553,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         return sweep();
       case "resume-revocations":
         return resume();
+      case "settle":
+        return settleDoubts();
     }
   }
 
@@ -552,6 +581,20 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   }
 
   return { table, meta, messages, bus, audit, logged, secrets, stream, isPublished: () => published === stream.length };
+}
+
+function policyOf(history: History): Policy {
+  return {
+    partnerBusinessId,
+    creditLineId,
+    settleWindowMs,
+    clockSkewMs,
+    verifyGraceMs: [30_000, 120_000, 600_000, 3_600_000],
+    currencies: ["EUR", "USD", "GBP"],
+    onPartnerRemoved: "revoke-unless-siblings",
+    breaker: { removals: 20, windowMs: 600_000 },
+    ...history.policy,
+  };
 }
 
 function tokenOf(secret: string, generation: number): string {

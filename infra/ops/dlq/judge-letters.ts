@@ -8,6 +8,7 @@ import { judgeDeadLetter, judgeDeadLook } from "../../../shared/domain/dead-lett
 import { ownAttributes } from "../../../shared/queues.ts";
 import { isReason } from "../../../shared/store/items.ts";
 import { isFull, type StateStore } from "../../../shared/store/state-store.ts";
+import { ifReadable } from "../../../shared/store/unreadable.ts";
 import { firstIdOf, type Letter } from "./dead-letter-queue.ts";
 
 export const commandTypes = ["share", "verify", "revoke"] as const satisfies readonly CommandType[];
@@ -102,11 +103,17 @@ async function judgeBody(queue: CommandType, { body }: Letter, deps: JudgeDeps):
   }
 }
 
+const unreadable: Verdict = {
+  class: "blocked",
+  why: "the item of its business cannot be read by this release (runbook item-unserved)",
+};
+
 async function judgeLook(continuation: Continuation, { store }: JudgeDeps): Promise<JudgedBody> {
   const { commandId, wabaId, businessId } = continuation;
   const about = { type: "continue", commandId, wabaId, businessId };
   if (businessId !== undefined) {
-    const business = await store.loadBusiness(businessId);
+    const business = await ifReadable(store.loadBusiness(businessId));
+    if (business === "unreadable") return { ...about, verdict: unreadable };
     return { ...about, verdict: judgeDeadLook(business === undefined ? [] : dueEntries(business), continuation) };
   }
   const pending = wabaId === undefined ? undefined : (await store.loadPointer(wabaId))?.pendingRevoke;
@@ -129,7 +136,8 @@ async function judgeCommand(request: Request, now: number, deps: JudgeDeps): Pro
   ]);
   const claim = request.type === "verify" ? undefined : request.businessId;
   const businessId = pointer?.businessId ?? claim;
-  const business = businessId === undefined ? undefined : await store.loadBusiness(businessId);
+  const business = businessId === undefined ? undefined : await ifReadable(store.loadBusiness(businessId));
+  if (business === "unreadable") return { type, commandId, wabaId, businessId, verdict: unreadable };
   const reason = record?.reason !== undefined && isReason(record.reason) ? record.reason : undefined;
   const secret = request.type === "revoke" ? undefined : request.businessTokenSecret;
   const asks = reason === "token_dead" && secret?.startsWith(policy.businessTokenSecretPrefix) === true;

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { metricDefinitions } from "../../../shared/contracts/metrics.ts";
+import * as z from "zod";
+import { metricDefinitions, metricNamespace } from "../../../shared/contracts/metrics.ts";
 import { expectWritten } from "../../support/documents.ts";
 import { formsOf, leaksIn } from "../../support/leaks.ts";
 import type { Permission, Statement, TemplateJson, Use } from "../../support/permissions.ts";
@@ -7,6 +8,12 @@ import { allowedBy, compare, text } from "../../support/permissions.ts";
 import { flatten } from "../stages.ts";
 import { uses } from "../permission-uses.ts";
 import { type Everything, runEverything, secrets } from "./everything.ts";
+
+const alarmSchema = z.object({
+  Namespace: z.string().default(""),
+  MetricName: z.string().default(""),
+  Dimensions: z.array(z.object({ Name: z.string(), Value: z.unknown() })).default([]),
+});
 
 let run: Everything;
 beforeAll(async () => {
@@ -94,10 +101,51 @@ describe("the roles", () => {
   }
 });
 
-test("every metric is told in such a run, with the reasons and classes that occurred", () => {
-  const told = [...run.places.logs.matchAll(/\{"_aws":.*\}$/gm)].map(
-    ([line]) => JSON.parse(line) as Record<string, unknown>,
+type Told = Record<string, unknown> & {
+  _aws: { CloudWatchMetrics: { Namespace: string; Dimensions: string[][]; Metrics: { Name: string }[] }[] };
+};
+
+function everythingTold(): Told[] {
+  return [...run.places.logs.matchAll(/\{"_aws":.*\}$/gm)].map(([line]) => JSON.parse(line) as Told);
+}
+
+/** As CloudWatch tells one metric from another: "CreditLines Outcomes outcome=Share Refused,service=credit-lines-local". */
+function series(namespace: string, name: string, dimensions: [name: string, value: unknown][]): string {
+  const values = dimensions.map(([dimension, value]) => `${dimension}=${String(value)}`).toSorted();
+  return `${namespace} ${name} ${values.join(",")}`;
+}
+
+test("every alarm over a metric of the functions' own hears one that was told in such a run, dimension by dimension", () => {
+  const told = everythingTold().flatMap((line) =>
+    line._aws.CloudWatchMetrics.flatMap(({ Namespace, Dimensions, Metrics }) =>
+      Dimensions.flatMap((names) =>
+        Metrics.map(({ Name }) =>
+          series(
+            Namespace,
+            Name,
+            names.map((name) => [name, line[name]]),
+          ),
+        ),
+      ),
+    ),
   );
+  const alarms = Object.values(run.template.Resources).filter(({ Type }) => Type === "AWS::CloudWatch::Alarm");
+  const heard = alarms
+    .map(({ Properties }) => alarmSchema.parse(Properties))
+    .filter(({ Namespace }) => Namespace === metricNamespace)
+    .map(({ Namespace, MetricName, Dimensions }) =>
+      series(
+        Namespace,
+        MetricName,
+        Dimensions.map(({ Name, Value }) => [Name, Value]),
+      ),
+    );
+  expect(heard.length).toBeGreaterThan(15);
+  expect(heard.filter((one) => !told.includes(one))).toEqual([]);
+});
+
+test("every metric is told in such a run, with the reasons and classes that occurred", () => {
+  const told = everythingTold();
   const untold = Object.values(metricDefinitions).filter(({ name }) => !told.some((line) => name in line));
   expect(untold).toEqual([]);
   const otherVersion = { message: "Meta answers with another version than asked", asked: "v25.0", answered: "v26.0" };
@@ -108,6 +156,13 @@ test("every metric is told in such a run, with the reasons and classes that occu
   expect(new Set(told.map((line) => line["class"]))).toEqual(
     new Set([undefined, "ok", "token_dead", "missing", "no-answer", "transient"]),
   );
+});
+
+test("an item that cannot be read keeps the scan from nothing but itself, and nothing is concluded of it", () => {
+  const events = JSON.parse(run.places.events) as { detailType: string; detail: { businessId?: string } }[];
+  const found = events.filter(({ detailType }) => detailType === "Drift Found").map(({ detail }) => detail.businessId);
+  expect(new Set(found)).toEqual(new Set(["5100000000016"]));
+  expect(run.places.logs).toContain("An item cannot be read; the scan goes on without it");
 });
 
 describe("the secrets", () => {
@@ -122,7 +177,7 @@ describe("the secrets", () => {
     expect(run.places["the URLs and headers of calls to Meta"]).toContain("whatsapp_credit_attach");
   });
 
-  test.each([
+  const places = [
     "logs",
     "the State table",
     "the Audit table",
@@ -133,10 +188,16 @@ describe("the secrets", () => {
     "the output of the command line",
     "errors",
     "the ledger of the stand-in",
-  ])("would be found in %s, in whatever form", (place) => {
+  ] as const;
+
+  test.each(places)("are found in %s, when somebody takes one for the id of a command", (place) => {
+    expect(leaksIn(run.planted, secrets)).toContain(`${place}: the system token (base64url)`);
+  });
+
+  test.each(places)("would be found in %s, in whatever form", (place) => {
     const forms = Object.entries(formsOf(secrets["the system token"]));
     for (const [form, written] of forms) {
-      const content = run.places[place as keyof typeof run.places];
+      const content = run.places[place];
       const middle = Math.floor(content.length / 2);
       const planted = { [place]: content.slice(0, middle) + written + content.slice(middle) };
       expect(leaksIn(planted, secrets)).toContain(`${place}: the system token (${form})`);

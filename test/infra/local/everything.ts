@@ -1,3 +1,4 @@
+import { createHmac } from "node:crypto";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { IncomingMessage } from "node:http";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -66,6 +67,7 @@ export const steps = {
   customersToken: "a customer's own token attaches the line",
   due: "Meta's answers are lost, and the due sweep asks again",
   left: "a customer unshares, and Meta's webhook says so",
+  alarming: "what a person is woken for",
   tokenDead: "the system token dies and is replaced",
   versionDead: "Meta serves a newer Graph version than was asked for",
 } as const;
@@ -95,7 +97,12 @@ export async function runEverything() {
 
   const stack = await startLocalStack({
     port: 0,
-    stageConfigFile: file("stage.json", { appSecretName, verifyTokenSecretName, dueSweepMinutes: 60 }),
+    stageConfigFile: file("stage.json", {
+      appSecretName,
+      verifyTokenSecretName,
+      dueSweepMinutes: 60,
+      breaker: { removals: 1 },
+    }),
     worldFile: file("world.json", world),
     secretsFile: file("secrets.json", {
       [appSecretName]: secrets["the app secret"],
@@ -220,9 +227,10 @@ export async function runEverything() {
     { match: "E9", businessId: business(6), kind: "cut-after" },
     // A verification wakes itself while it learns something; when Meta does not answer, the sweep has to.
     { match: "E6", businessId: business(9), kind: "5xx-before", times: 4 },
+    { match: "E2", wabaId: waba(15), kind: "cut-before", times: 2 },
   ]);
   const left = revokeCommand({ wabaId: waba(6) });
-  await send("share", shareCommand(waba(4)), shareCommand(waba(9)));
+  await send("share", shareCommand(waba(4)), shareCommand(waba(9)), shareCommand(waba(15)));
   await send("revoke", left);
   await until(
     () =>
@@ -245,10 +253,31 @@ export async function runEverything() {
   handshake.searchParams.set("hub.challenge", "4711");
   handshake.searchParams.set("hub.verify_token", secrets["the verify token"]);
   expect(await (await fetch(handshake)).text()).toBe("4711");
-  await send("share", shareCommand(waba(13)));
-  await until(() => count("Share Verified", waba(13)) === 1);
+  await send("share", shareCommand(waba(13)), shareCommand(waba(17)));
+  await until(() => count("Share Verified", waba(13)) === 1 && count("Share Verified", waba(17)) === 1);
   await control(`${meta}/_world`, { wabas: [{ id: waba(13), sharedWithPartner: false }] });
   await until(() => events().some(({ detail }) => detail.reason === "partner_removed"), { sweeping: true });
+
+  witness.begin(steps.alarming);
+  await control(`${meta}/_world`, {
+    // One removal more than the breaker lets through, and two shares by hand: one with a business whose item is spoiled.
+    wabas: [{ id: waba(17), sharedWithPartner: false }],
+    allocations: [14, 16].map((n) => ({
+      id: `5300000000000${n}`,
+      lineId: localStage.creditLineId,
+      receivingBusinessId: business(n),
+      wabaIds: [waba(n)],
+    })),
+  });
+  expect(await deliver(stack, { object: "whatsapp_business_account", entry: [{ id: "1", changes: [{}] }] })).toBe(200);
+  const alarming = ["Share In Doubt", "Revocation Incomplete", "Revocations Stopped", "Drift Found"];
+  await until(
+    () => {
+      void stack.aws.invoke("reconcile");
+      return alarming.every((one) => events().some(({ detailType }) => detailType === one));
+    },
+    { sweeping: true },
+  );
 
   witness.begin(steps.tokenDead);
   const waiting = {
@@ -287,22 +316,35 @@ export async function runEverything() {
   ];
   expect(failed.every(({ ok }) => !ok)).toBe(true);
 
-  const places = {
-    logs: logs.join("\n"),
-    "the State table": await rows(stack, stack.about.tables.state),
-    "the Audit table": await rows(stack, stack.about.tables.audit),
-    queues: sent.join("\n"),
-    "dead letters": await letters(stack, sqs),
-    events: JSON.stringify(stack.aws.events()),
-    "the URLs and headers of calls to Meta": urls.join("\n"),
-    "the output of the command line": asked.map(({ stdout }) => stdout).join("\n"),
-    errors: [...asked.map(({ stderr }) => stderr), JSON.stringify(failed)].join("\n"),
-    "the ledger of the stand-in": JSON.stringify(stack.meta?.model.calls),
-  };
+  async function collect() {
+    return {
+      logs: logs.join("\n"),
+      "the State table": await rows(stack, stack.about.tables.state),
+      "the Audit table": await rows(stack, stack.about.tables.audit),
+      queues: sent.join("\n"),
+      "dead letters": await letters(stack, sqs),
+      events: JSON.stringify(stack.aws.events()),
+      "the URLs and headers of calls to Meta": urls.join("\n"),
+      "the output of the command line": asked.map(({ stdout }) => stdout).join("\n"),
+      errors: [...asked.map(({ stderr }) => stderr), JSON.stringify(failed)].join("\n"),
+      "the ledger of the stand-in": JSON.stringify(stack.meta?.model.calls),
+    };
+  }
+  const places = await collect();
+
+  // A producer, a person and a program that take a secret for an id: it comes by everywhere.
+  const commandId = Buffer.from(secrets["the system token"]).toString("base64url");
+  const misnamed = verifyCommand(waba(18), { commandId });
+  await send("verify", misnamed, JSON.stringify({ ...misnamed, unknown: true }));
+  await until(() => count("Verify Refused", commandId) === 1 && count("Command Rejected", commandId) === 1);
+  const creditLines = commandLine(stack.aws.endpoint);
+  asked.push(await creditLines("explain", commandId), await creditLines(commandId));
+  await fetch(`${meta}/v25.0/${waba(18)}?fields=${commandId}`);
   return {
     template,
     seen: witness.seen,
     places,
+    planted: await collect(),
     async close() {
       unsubscribe("http.server.request.start", onRequest);
       sqs.destroy();
@@ -315,6 +357,15 @@ export async function runEverything() {
 /** Meta's E15 has the token that it looks at in its address; only a person's `preflight` and `dlq list` ask it. */
 function withoutInput(url: string): string {
   return url.includes("/debug_token?") ? url.replace(/input_token=[^&]*/, "input_token=") : url;
+}
+
+/** A webhook of Meta's own, whatever it says. Answers the status. */
+async function deliver(stack: LocalStack, content: unknown): Promise<number> {
+  const body = JSON.stringify(content);
+  const signature = createHmac("sha256", secrets["the app secret"]).update(body).digest("hex");
+  const headers = { "x-hub-signature-256": `sha256=${signature}` };
+  const { status } = await fetch(stack.about.webhookUrl ?? "", { method: "POST", headers, body });
+  return status;
 }
 
 /** The command line, where it reads much, asks Meta, or fails. */

@@ -15,11 +15,15 @@ import { bundleFunctions } from "../../../infra/bundle.ts";
 import { localStage, timeoutSecondsOf } from "../../../infra/config.ts";
 import { type LocalStack, startLocalStack } from "../../../infra/local/local-stack.ts";
 import { compareWithLedger, localClient, observe } from "../../../infra/local/observe.ts";
+import { deadLettersShape } from "../../../infra/ops/dlq/commands.ts";
+import type { JudgedLetter } from "../../../infra/ops/dlq/judge-letters.ts";
 import { revokeCommand, shareCommand, verifyCommand } from "../../support/commands.ts";
+import { commandLine, type Ran } from "../../support/ops.ts";
 
 /**
  * A release is replaced by the next one while its functions work, and comes back: what each of them leaves unfinished or writes
- * in its own way is the other's to go on with. The next release is this one, with a field of its own on each business and WABA.
+ * in its own way is the other's to go on with. The next release is this one, with a field of its own on each business and WABA;
+ * the one before is this one without the key `method` of a share.
  */
 const customers = Array.from({ length: 12 }, (_, index) => {
   const number = String(index + 1).padStart(2, "0");
@@ -28,6 +32,9 @@ const customers = Array.from({ length: 12 }, (_, index) => {
     wabaIds: [`5400000000000${number}`, `5410000000000${number}`] as const,
   };
 });
+
+/** Shared by a command that the release before does not understand. */
+const lateWabaIds = ["542000000000001", "542000000000002"];
 
 type Queue = "share" | "verify" | "revoke";
 type Stored = Record<string, unknown> & { version: number; wabas: Record<string, Record<string, unknown>> };
@@ -41,12 +48,15 @@ const processes = new Set<number>();
 let interrupted = 0;
 /** What the next release had written when it was rolled back. */
 let left: Map<string, Stored>;
+/** What the command line said of the dead letters of a rollback, once it was over, and of their replay. */
+let judged: JudgedLetter[];
+let replayed: Ran;
 
 beforeAll(async () => {
   directory = mkdtempSync(path.join(tmpdir(), "upgrade-"));
   const worldFile = path.join(directory, "world.json");
-  const wabas = customers.flatMap(({ businessId, wabaIds }) =>
-    wabaIds.map((id) => ({ id, ownerBusinessId: businessId, currency: "EUR" })),
+  const wabas = [...customers, { businessId: "530000000000099", wabaIds: lateWabaIds }].flatMap(
+    ({ businessId, wabaIds }) => wabaIds.map((id) => ({ id, ownerBusinessId: businessId, currency: "EUR" })),
   );
   const { partnerBusinessId, creditLineId } = localStage;
   const lines = [{ id: creditLineId, ownerBusinessId: partnerBusinessId }];
@@ -54,7 +64,13 @@ beforeAll(async () => {
   writeFileSync(worldFile, JSON.stringify({ partnerBusinessId, lines, tokens, wabas }));
   const present = await bundleFunctions({ outdir: path.join(directory, "present") });
   const next = await bundleFunctions({ outdir: path.join(directory, "next") });
-  addField(next);
+  replaceIn(next, {
+    "toItem({pk,...business,": 'toItem({pk,...business,newerField:"of the business",',
+    "storedWaba(wabaId,waba)]": '{...storedWaba(wabaId,waba),newerField:"of the WABA"}]',
+  });
+  const before = await bundleFunctions({ outdir: path.join(directory, "before") });
+  const method = 'method:optional(_enum(["share-and-attach","share-then-attach"]).check(';
+  replaceIn(before, { [method]: `not_yet_${method}` });
 
   stack = await startLocalStack({
     port: 0,
@@ -74,6 +90,7 @@ beforeAll(async () => {
   const swept = sweep(sweeping.signal);
   try {
     await live(present, next);
+    await liveWithTheOneBefore(before, present);
   } finally {
     sweeping.abort();
     await swept;
@@ -85,17 +102,13 @@ afterAll(async () => {
   rmSync(directory, { recursive: true });
 });
 
-/** The next release: it writes a field of its own beside those of this one. */
-function addField(bundle: string): void {
-  const places = {
-    "toItem({pk,...business,": 'toItem({pk,...business,newerField:"of the business",',
-    "storedWaba(wabaId,waba)]": '{...storedWaba(wabaId,waba),newerField:"of the WABA"}]',
-  };
-  for (const [known, newer] of Object.entries(places)) {
+/** Makes another release of a bundle: each text is in it once. */
+function replaceIn(bundle: string, places: Record<string, string>): void {
+  for (const [known, other] of Object.entries(places)) {
     const files = readdirSync(path.join(bundle, "chunks")).map((name) => path.join(bundle, "chunks", name));
     const holding = files.filter((file) => readFileSync(file, "utf8").split(known).length === 2);
     expect(holding, known).toHaveLength(1);
-    for (const file of holding) writeFileSync(file, readFileSync(file, "utf8").replace(known, newer));
+    for (const file of holding) writeFileSync(file, readFileSync(file, "utf8").replace(known, other));
   }
 }
 
@@ -128,11 +141,27 @@ async function live(present: string, next: string): Promise<void> {
 
   for (const { wabaIds } of customers) await send("verify", verifyCommand(wabaIds[0]));
   for (const { businessId } of customers.slice(4, 6)) await send("revoke", revokeCommand({ businessId }));
-  await until(async () => {
-    const { commands } = await observe(stack);
-    const isAnswered = sent.every(({ commandId }) => commands.get(`COMMAND#${commandId}`)?.outcome !== undefined);
-    return isAnswered && (await waiting(stack.about.queues)) === 0;
-  });
+  await until(isAllAnswered);
+}
+
+/** Back to a release that does not understand what producers send already, and forward again. */
+async function liveWithTheOneBefore(before: string, present: string): Promise<void> {
+  deploy(before);
+  for (const wabaId of lateWabaIds) await send("share", shareCommand(wabaId, { method: "share-and-attach" }));
+  await until(async () => told("Command Rejected") >= 2 && (await waiting(stack.about.deadLetterQueues)) === 2);
+  deploy(present);
+  const journal = path.join(directory, "replay.jsonl");
+  const creditLines = commandLine(stack.aws.endpoint);
+  const { stdout } = await creditLines("dlq", "list", "--json");
+  ({ letters: judged } = deadLettersShape.parse(JSON.parse(stdout)));
+  replayed = await creditLines("dlq", "replay", "--class", "safe", "--yes", "--journal", journal);
+  await until(isAllAnswered);
+}
+
+async function isAllAnswered(): Promise<boolean> {
+  const { commands } = await observe(stack);
+  const isAnswered = sent.every(({ commandId }) => commands.get(`COMMAND#${commandId}`)?.outcome !== undefined);
+  return isAnswered && (await waiting(stack.about.queues)) === 0;
 }
 
 async function send(queue: Queue, command: { commandId: string }): Promise<void> {
@@ -199,10 +228,20 @@ describe("a release that is replaced while it works, and comes back", () => {
     expect(await waiting(stack.about.deadLetterQueues)).toBe(0);
   });
 
+  test("has what only the newer one understands among the dead letters, and a replay after the upgrade obeys it", async () => {
+    const letter = { kind: "rejected", diedOf: "invalid_command", class: "safe" };
+    const letters = lateWabaIds.map((wabaId) => ({ ...letter, wabaId }));
+    expect(judged.toSorted((one, other) => `${one.wabaId}`.localeCompare(`${other.wabaId}`))).toMatchObject(letters);
+    expect(replayed).toMatchObject({ code: 0 });
+    const accepted = stack.aws.events().filter(({ detailType }) => detailType === "Share Accepted");
+    const shared = accepted.map(({ detail }) => (detail as { wabaId: string }).wabaId);
+    expect(lateWabaIds.filter((wabaId) => !shared.includes(wabaId))).toEqual([]);
+  });
+
   test("shares nothing twice, and leaves nothing shared that was revoked", async () => {
     expect(compareWithLedger(await observe(stack), stack.config.creditLineId)).toEqual([]);
     const calls = stack.meta?.model.calls ?? [];
-    for (const wabaId of customers.flatMap(({ wabaIds }) => [...wabaIds])) {
+    for (const wabaId of [...customers.flatMap(({ wabaIds }) => [...wabaIds]), ...lateWabaIds]) {
       const shares = calls.filter(({ name, query, status }) => {
         return name === "E2" && query["waba_id"] === wabaId && status === 200;
       });

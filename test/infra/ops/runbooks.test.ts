@@ -20,18 +20,35 @@ function commandLines(text: string): string[] {
   return [...blocks, ...inline].flatMap((line) => /(?:^|\s)credit-lines (.+)$/.exec(line)?.[1] ?? []);
 }
 
+const template = templateOf(deployedStage({ webhook: true, appSecretName: "app", verifyTokenSecretName: "verify" }));
+const alarms = Object.values(template.findResources("AWS::CloudWatch::Alarm"));
+const named = alarms.map(({ Properties }): string => {
+  const description = String(Properties?.["AlarmDescription"]);
+  return /Runbook: infra\/ops\/runbooks\/([a-z-]+)\.md$/.exec(description)?.[1] ?? description;
+});
+
 describe("runbooks", () => {
   test("every alarm names one that there is", () => {
-    const alarms = Object.values(
-      templateOf(deployedStage({ webhook: true, appSecretName: "app", verifyTokenSecretName: "verify" })).findResources(
-        "AWS::CloudWatch::Alarm",
-      ),
-    );
     expect(alarms.length).toBeGreaterThan(15);
-    for (const { Properties } of alarms) {
-      const [, name] = /Runbook: infra\/ops\/runbooks\/([a-z-]+)\.md$/.exec(Properties?.["AlarmDescription"]) ?? [];
-      expect(names, Properties?.["AlarmDescription"]).toContain(name);
-    }
+    expect(named.filter((name) => !names.includes(name))).toEqual([]);
+  });
+
+  test("an alarm tells no customer's id: where its runbook wants one, it says which command or query has it", () => {
+    const wanting = [...new Set(named)].filter((name) => /WABA_ID|BUSINESS_ID|COMMAND_ID/.test(textOf(name)));
+    expect(wanting.length).toBeGreaterThan(5);
+    const listing = /credit-lines (findings list|held list|dlq list|list)\b|saved query/;
+    expect(wanting.filter((name) => !listing.test(textOf(name)))).toEqual([]);
+  });
+
+  test("name saved queries that there are, and no log group: CloudFormation makes up their names", () => {
+    const saved = Object.values(template.findResources("AWS::Logs::QueryDefinition")).map(({ Properties }) =>
+      String(Properties?.["Name"]).replace("credit-lines-prod/", ""),
+    );
+    const texts = names.map(textOf);
+    const queries = texts.flatMap((text) => [...text.matchAll(/saved\s+query\s+_(.+?)_/g)].map(([, query]) => query));
+    expect(queries.length).toBeGreaterThan(3);
+    expect(queries.filter((query) => !saved.includes(String(query)))).toEqual([]);
+    expect(names.filter((name) => /log\s+group/.test(textOf(name)))).toEqual([]);
   });
 
   test.each(findingKinds)("the finding %s has one", (kind) => {

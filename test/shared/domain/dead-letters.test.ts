@@ -180,7 +180,16 @@ describe("a dead revoke", () => {
       },
       ["safe", undefined],
     ],
-    ["of what is revoked has nothing to do", { business: revokedBusiness() }, ["already-done", undefined]],
+    [
+      "of what is revoked since it was asked for has nothing to do",
+      { request: revokeRequest({ wabaId, requestedAt: now - 3 * settleWindowMs }), business: revokedBusiness() },
+      ["already-done", undefined],
+    ],
+    [
+      "of what was revoked before looks again: hands may have shared since",
+      { business: revokedBusiness() },
+      ["safe", undefined],
+    ],
     [
       "older than an accepted re-share would be refused: a redrive must not take a customer's line",
       {

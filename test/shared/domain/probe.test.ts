@@ -133,6 +133,28 @@ describe("a look cannot tell", () => {
   });
 });
 
+describe("a record that came to be known beside an attempt", () => {
+  const secondMs = 1000;
+  const seen = seeing([recordReading()]);
+
+  test("A6: explains nothing, though the clock of whoever saw it runs behind the attempt's", () => {
+    const slow = intent().madeAt - secondMs;
+    const stored = attempted();
+    const looked = recordProbe(stored, wabaId, probe(seen), { kind: "cannot-tell" }, slow, policy).business;
+    const answer = { allocationId, creditLineId: lineId, epoch: 0, seen: "live" } as const;
+    const told = recordLateAnswer(stored, shareRequest({ wabaId: siblingId }), answer, slow).business;
+    for (const known of [looked, told]) expect(judge(known, seen)).toEqual({ kind: "cannot-tell" });
+  });
+
+  test("A6: explains nothing either when it came back to life", () => {
+    const gone = record({ state: "deleted", recordedAt: intent().madeAt - minuteMs });
+    const stored = attempted({}, { records: { [allocationId]: gone } });
+    const slow = intent().madeAt - secondMs;
+    const looked = recordProbe(stored, wabaId, probe(seen), { kind: "cannot-tell" }, slow, policy).business;
+    expect(judge(looked, seen)).toEqual({ kind: "cannot-tell" });
+  });
+});
+
 describe("a record that was gone and lives again", () => {
   test("H7d: explains nothing, however often it was looked at since", () => {
     const gone = record({ state: "deleted", recordedAt: intent().madeAt });
@@ -217,6 +239,17 @@ describe("a look that is recorded", () => {
     expect(siblingSees(business({ wabas, records }))).toEqual({ kind: "cannot-tell" });
   });
 
+  test("as applied explains no record to a sibling while several pay by one credential: it may be the sibling's own", () => {
+    const made = recordReading({ allocationId: otherAllocationId });
+    const both = { funding: lineFunds, estate: estate([recordReading(), made]) };
+    const records = { [otherAllocationId]: record({ recordedAt: intent().madeAt }) };
+    const finding = { kind: "applied", record: recordReading() } as const;
+    const { business: next } = recordProbe(attempted({}, { records }), wabaId, probe(both), finding, now, policy);
+    const wabas = { ...next.wabas, [siblingId]: sharingWaba() };
+    const unfunded = probe({ ...both, funding: { known: true } });
+    expect(judgeProbe({ ...next, wabas }, siblingId, unfunded, policy)).toEqual({ kind: "cannot-tell" });
+  });
+
   test("H18: as applied by an id that a revocation had confirmed deleted begins a new life of that record", () => {
     const stored = attempted({ epoch: 1 }, { epoch: 1, records: { [allocationId]: deletedRecord() } });
     const found = probe({ funding: lineFunds, estate: estate([recordReading()]) });
@@ -229,6 +262,27 @@ describe("a look that is recorded", () => {
     const once = look(attempted(), { kind: "absent" }).business;
     const twice = look(once, { kind: "absent" }, now + minuteMs).business;
     expect(twice.wabas[wabaId]?.intent?.absentAt).toBe(now);
+  });
+
+  test("tells when it found nothing after the window and both tokens could have seen it", () => {
+    const records = { [allocationId]: record({ recordedAt: intent().madeAt }) };
+    function clearAfter(overrides: Partial<Probe>) {
+      const looked = probe({ startedAt: end + 1, ...seeing([recordReading()]), ...overrides });
+      const { business: next } = recordProbe(
+        attempted({}, { records }),
+        wabaId,
+        looked,
+        { kind: "in-doubt" },
+        end + minuteMs,
+        policy,
+      );
+      return next.wabas[wabaId]?.intent?.clearAt;
+    }
+    expect(clearAfter({})).toBe(end + 1);
+    expect(clearAfter({ startedAt: end })).toBeUndefined();
+    expect(clearAfter({ funding: { known: true, blind: true } })).toBeUndefined();
+    expect(clearAfter({ funding: { known: false } })).toBeUndefined();
+    expect(clearAfter(seeing([recordReading({ allocationId: otherAllocationId })]))).toBeUndefined();
   });
 
   test("as unclear is no absence", () => {

@@ -153,9 +153,25 @@ describe("what a revoke does", () => {
     expect(decide(business({ wabas: { [wabaId]: sharedWaba({ request }) } }))).toBe("mark");
   });
 
-  test("announces again when it is over and nothing was shared since", () => {
-    expect(decide(revokedBusiness())).toBe("announce-again");
-    expect(decide(business({ epoch: 1, revocation: doneRevocation({ state: "nothing" }) }))).toBe("announce-again");
+  const { doneAt = now } = doneRevocation();
+  const asked = revokeRequest({ commandId: "revoke-2", requestedAt: doneAt });
+
+  test("announces again when it was asked for before it was over, and nothing was shared since", () => {
+    expect(decide(revokedBusiness(), asked)).toBe("announce-again");
+    const nothing = business({ epoch: 1, revocation: doneRevocation({ state: "nothing" }) });
+    expect(decide(nothing, asked)).toBe("announce-again");
+  });
+
+  test("A7: looks again when it is asked for after it was over: hands may have shared since", () => {
+    const later = { ...asked, requestedAt: doneAt + 1 };
+    expect(decide(revokedBusiness(), later)).toBe("mark");
+    const nothing = business({ epoch: 1, revocation: doneRevocation({ state: "nothing" }) });
+    expect(decide(nothing, later)).toBe("mark");
+    // Meta itself tells of every WABA that leaves: the scan looks for what hands did.
+    expect(decide(revokedBusiness(), { ...later, reason: "partner_removed" })).toBe("announce-again");
+    expect(decide(revokedBusiness({ revocation: doneRevocation({ requestedAt: now }) }), later, true)).toBe(
+      "announce-again",
+    );
   });
 
   test("H6a: announces again, and revokes nothing, when it is a redrive of one that was fulfilled", () => {
@@ -179,7 +195,7 @@ describe("what a revoke does", () => {
 
   test("leaves a record that names another business out of what there is to revoke", () => {
     const records = { [allocationId]: deletedRecord(), [otherAllocationId]: record({ foreign: true }) };
-    expect(decide(revokedBusiness({ records }))).toBe("announce-again");
+    expect(decide(revokedBusiness({ records }), asked)).toBe("announce-again");
   });
 });
 
@@ -361,8 +377,8 @@ describe("a run of a revocation that proves everything", () => {
 
   test("forgets the intents, whose window is over", () => {
     const wabas = { [wabaId]: revokedWaba({ status: "revoking", intent: intent() }) };
-    const fresh = estate([], { startedAt: windowEnd(intent(), settleWindowMs) + 1 });
-    const { business: next } = recorded({ fresh }, revoking({ wabas }));
+    const seen = estate([recordReading()], { startedAt: windowEnd(intent(), settleWindowMs) + 1 });
+    const { business: next } = recorded({ estate: seen }, revoking({ wabas }));
     expect(next.wabas[wabaId]).toEqual(revokedWaba());
   });
 
@@ -405,18 +421,18 @@ describe("a run of a revocation stays open", () => {
   const end = windowEnd(intent(), settleWindowMs);
 
   test.each([now + 3000, end])(
-    "H1: while a POST of an older epoch is unanswered and its window not over (list begun at %d)",
+    "H1: while a POST of an older epoch is unanswered and its window not over (run begun at %d)",
     (startedAt) => {
       const empty = revoking({ records: {}, wabas: inFlight });
-      const fresh = estate([], { startedAt });
-      expect(openBecause({ estate: estate(), deleted: {}, confirmed: [], fresh }, empty)).toBe("share_in_flight");
+      const looked = { estate: estate([], { startedAt }), deleted: {}, confirmed: [] };
+      expect(openBecause(looked, empty)).toBe("share_in_flight");
     },
   );
 
   test("while a POST that a probe settled may still have made another record", () => {
     const { sendDeadline } = intent();
     function runFrom(startedAt: number) {
-      const looked = run({ fresh: estate([], { startedAt }) });
+      const looked = run({ estate: estate([recordReading()], { startedAt }) });
       return recordRun(revoking({ unansweredAt: sendDeadline }), looked, end + minuteMs, policy).business;
     }
     expect(runFrom(end).revocation).toMatchObject({ state: "open", openReason: "share_in_flight" });
@@ -425,9 +441,10 @@ describe("a run of a revocation stays open", () => {
     expect(done.unansweredAt).toBeUndefined();
   });
 
-  test("H1: when the clean list of the window's end began before it, although the run ended after", () => {
+  test("H1: when the run began before the window's end, although its last list began after", () => {
     const empty = revoking({ records: {}, wabas: inFlight });
-    const looked = run({ estate: estate(), deleted: {}, confirmed: [], fresh: estate([], { startedAt: end }) });
+    const fresh = estate([], { startedAt: end + 1 });
+    const looked = run({ estate: estate([], { startedAt: end }), deleted: {}, confirmed: [], fresh });
     expect(recordRun(empty, looked, end + minuteMs, policy).business.revocation?.state).toBe("open");
   });
 

@@ -87,6 +87,18 @@ describe("a person may not close an attempt", () => {
     expect(decide(inDoubt({ unansweredAt }))).toEqual({ kind: "wait", until: unansweredAt + settleWindowMs });
   });
 
+  test("H2b: of a partner switch beside anything live, before the switch would show", () => {
+    const request = shareRequest({ partnerSwitch: true });
+    const wabas = { [wabaId]: sharingWaba({ request, intent: intent({ inDoubt: true }) }) };
+    const stored = business({ wabas, records: { [allocationId]: record({ recordedAt: now - settleWindowMs }) } });
+    const funding = { known: true, id: "999999999999999" } as const;
+    const look = { funding, estate: estate([recordReading()]) };
+    const until = Date.UTC(2026, 6, 5);
+    expect(decide(stored, look)).toEqual({ kind: "wait", until });
+    expect(decide(stored, { ...look, startedAt: until + 1 })).toEqual({ kind: "close" });
+    expect(decide(stored, { funding })).toEqual({ kind: "close" });
+  });
+
   test("that took effect: the look is recorded instead", () => {
     const look = { funding: { known: true, id: credentialId }, estate: estate([recordReading()]) };
     expect(decide(inDoubt(), look)).toEqual({ kind: "applied" });
@@ -111,6 +123,17 @@ describe("a person may not close an attempt", () => {
     ["a record cannot be read", { estate: estate([recordReading({ seen: "unreadable", failure: failure() })]) }],
   ])("while one cannot tell, because %s", (_title, look) => {
     expect(decide(inDoubt(), look)).toEqual({ kind: "cannot-tell", failure: failure() });
+  });
+
+  test("that one token alone sees unfunded while anything of its business is live (unknown 10)", () => {
+    const records = { [allocationId]: record({ recordedAt: now - settleWindowMs }) };
+    const funding = { known: true, blind: true } as const;
+    const look = { funding, estate: estate([recordReading()]) };
+    expect(decide(inDoubt({ records }), look)).toMatchObject({ kind: "cannot-tell" });
+    expect(decide(inDoubt(), { funding })).toEqual({ kind: "close" });
+    // Both tokens saw it after the window: a person's look has the system token alone.
+    const clear = sharingWaba({ intent: intent({ inDoubt: true, clearAt: end + 1 }) });
+    expect(decide(inDoubt({ records, wabas: { [wabaId]: clear } }), look)).toEqual({ kind: "close" });
   });
 
   test("of a WABA that cannot be seen while anything of its business is live", () => {

@@ -46,8 +46,16 @@ test("an item that cannot be read is named, and does not hide its neighbours; th
     const seen = { version: 1, firstScanId: 1, firstSeenAt: 1, lastScanId: 1, lastSeenAt: 1 };
     const finding = { kind: "waba_left", subject: "120000000000001", state: "suspected", ...seen } as const;
     await findings.saveFinding(undefined, finding, [], 1);
-    const { businesses, unreadable } = await createScanStore({ client, tableName }).walk(undefined, 0);
+    const scans = createScanStore({ client, tableName });
+    const { businesses, unreadable } = await scans.walk(undefined, 0);
     expect({ businesses, unreadable }).toEqual({ businesses: [], unreadable: ["BUSINESS#110000000000001"] });
+    expect(await scans.loadBusinesses(["110000000000001", "110000000000002"])).toEqual(
+      new Map([["110000000000001", "unreadable"]]),
+    );
+    await client.send(
+      new PutItemCommand({ TableName: tableName, Item: marshall({ pk: "WABA#120000000000001", wabaId: 7 }) }),
+    );
+    expect(await scans.loadPointers(["120000000000001"])).toEqual(new Map([["120000000000001", "unreadable"]]));
     const due: string[] = [];
     for await (const item of createDueIndex(client, tableName, "DueIndex").dueItems(10)) due.push(item.id);
     expect(due).toEqual(["110000000000001"]);
