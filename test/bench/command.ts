@@ -10,7 +10,9 @@ import { startTokenProxy } from "./token-proxy.ts";
 import { warmUp } from "./warm-function.ts";
 
 const repeats = 3;
-const cpuRounds = 15;
+const cpuRounds = 40;
+/** What only warms the processes up. */
+const cpuRoundsBefore = 10;
 const sharesOfRound = 8;
 
 type Limit = {
@@ -96,7 +98,7 @@ async function timeCommands({ add, progress }: Bench): Promise<void> {
   const warm = await Promise.all(all.map(warmUp));
   const times = all.map((): number[] => []);
   try {
-    for (let round = 0; round <= cpuRounds; round += 1) {
+    for (let round = 1 - cpuRoundsBefore; round <= cpuRounds; round += 1) {
       for (const [index, one] of warm.entries()) {
         let cpuMs = 0;
         for (let message = 0; message < sharesOfRound; message += 1) {
@@ -105,7 +107,7 @@ async function timeCommands({ add, progress }: Bench): Promise<void> {
         }
         if (round > 0) times[index]?.push(cpuMs / sharesOfRound);
       }
-      if (round % 5 === 0) progress(`command: round ${round} of ${cpuRounds}, ${sharesOfRound} shares each`);
+      if (round % 10 === 0) progress(`command: round ${round} of ${cpuRounds}, ${sharesOfRound} shares each`);
     }
   } finally {
     for (const one of warm) one.close();
