@@ -1,4 +1,4 @@
-import * as z from "zod/mini";
+import { $ZodError } from "zod/v4/core";
 
 /** Of an item that this release cannot read: a newer one wrote it and was rolled back, or a hand did. */
 export type Unreadable = "unreadable";
@@ -8,7 +8,7 @@ export async function ifReadable<T>(reading: Promise<T>): Promise<T | Unreadable
   try {
     return await reading;
   } catch (error) {
-    if (error instanceof z.core.$ZodError) return "unreadable";
+    if (error instanceof $ZodError) return "unreadable";
     throw error;
   }
 }
