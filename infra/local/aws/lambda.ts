@@ -113,6 +113,7 @@ function createFunction(
     ...lambdaEnvironment(name, directory, properties, options.endpoint),
   };
   const timeoutMs = properties.Timeout * 1000;
+  const heap = heapFlags(properties.MemorySize);
   const idle: Runtime[] = [];
   const running = new Set<RunningInvocation>();
   let invocations = 0;
@@ -124,7 +125,8 @@ function createFunction(
     }
     invocations += 1;
     try {
-      const runtime = takeIdle() ?? (await startRuntime({ directory, environment, log, children: options.children }));
+      const runtime =
+        takeIdle() ?? (await startRuntime({ directory, environment, heap, log, children: options.children }));
       const { pid, sessionToken } = runtime;
       const invocation = { functionName: name, requestId, pid, sessionToken, payload };
       running.add(invocation);
@@ -175,11 +177,13 @@ type Runtime = {
 async function startRuntime(options: {
   directory: string;
   environment: Readonly<Record<string, string>>;
+  /** Options of Node. */
+  heap: readonly string[];
   log: (line: string) => void;
   children: ChildProcesses;
 }): Promise<Runtime> {
   const sessionToken = `local-${randomUUID()}`;
-  const child = options.children.start(process.execPath, [runtimeFile], {
+  const child = options.children.start(process.execPath, [...options.heap, runtimeFile], {
     cwd: options.directory,
     env: { ...options.environment, AWS_SESSION_TOKEN: sessionToken },
     stdio: ["ignore", "pipe", "pipe", "ipc"],
@@ -261,6 +265,11 @@ async function startRuntime(options: {
       return { ok: false, error: message.error };
     },
   };
+}
+
+/** As Lambda's runtime starts Node: on a large machine, a heap without bounds would grow beyond what the function has. */
+function heapFlags(memoryMb: number): string[] {
+  return [`--max-old-space-size=${Math.floor(memoryMb * 0.9)}`, `--max-semi-space-size=${Math.floor(memoryMb * 0.05)}`];
 }
 
 /** What Lambda itself sets. */

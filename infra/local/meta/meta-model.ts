@@ -213,9 +213,7 @@ export function foreignFundingId(model: MetaModel, waba: Waba, now: number): str
 
 /** A new record, or the last deleted one alive again where the variant has it so. */
 export function shareWithBusiness(model: MetaModel, lineId: string, businessId: string, cause: Cause): Allocation {
-  const earlier = [...model.allocations.values()].filter(
-    (allocation) => allocation.lineId === lineId && allocation.receivingBusinessId === businessId,
-  );
+  const earlier = allocationsOf(model, businessId).filter((allocation) => allocation.lineId === lineId);
   const last = earlier.at(-1);
   const isReshare = last !== undefined && !earlier.some((allocation) => isLive(allocation, "truth", cause.now));
   if (isReshare && model.variants.reshareAfterRevoke === "works-same-id") {

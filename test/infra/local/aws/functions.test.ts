@@ -37,6 +37,7 @@ async function runTool(payload: object) {
     remainingMs: number;
     pid: number;
     execPath: string;
+    execArgv: string[];
   };
 }
 
@@ -57,6 +58,11 @@ describe("a function", () => {
       AWS_REGION: "us-east-1",
       _HANDLER: "tool.handler",
     });
+  });
+
+  test("has a heap of nine tenths of its memory, as Lambda starts Node", async () => {
+    const { execArgv } = await runTool({});
+    expect(execArgv).toContain("--max-old-space-size=230");
   });
 
   test("gets Lambda's context", async () => {

@@ -68,7 +68,7 @@ const tool = `
     if (event.does === "spin") { await announce("spinning", { pid: process.pid }); for (;;); }
     if (event.requestContext !== undefined) return { statusCode: 201, headers: { "X-Echo": event.rawPath }, body: JSON.stringify(event) };
     const { getRemainingTimeInMillis, ...plain } = context;
-    return { event, context: plain, remainingMs: getRemainingTimeInMillis(), environment: { ...process.env }, pid: process.pid, invocations, execPath: process.execPath };
+    return { event, context: plain, remainingMs: getRemainingTimeInMillis(), environment: { ...process.env }, pid: process.pid, invocations, execPath: process.execPath, execArgv: process.execArgv };
   }
 `;
 
