@@ -81,7 +81,7 @@ export function decideShare(facts: ShareFacts, policy: Policy): ShareDecision {
 
   // The unsettled attempt comes first: whatever Meta shows meanwhile may be its effect (H2).
   if (isSharing(waba) && waba.intent !== undefined) {
-    if (looksNow(facts, waba.request, waba.due)) return { kind: "probe" };
+    if (looksNow(facts, waba.request, waba.due) || lendsToken(facts, waba)) return { kind: "probe" };
     if (isSame(waba.request, request)) return { kind: "on-item" };
     return waitUntil(facts, waba.due?.nextAt ?? now + lookDelayMs(0, policy.settleWindowMs));
   }
@@ -163,9 +163,13 @@ export function decideShare(facts: ShareFacts, policy: Policy): ShareDecision {
  * be looked at for each of them, and use up Meta's quota (found by simulation).
  */
 function looksNow({ probed, request, now }: ShareFacts, attempting: ShareRequest, due: Due | undefined): boolean {
-  // What the attempt was not given may end its doubt: the customer's token.
+  return probed !== true && (isSame(attempting, request) || due === undefined || due.nextAt <= now);
+}
+
+/** What an attempt was not given may end its doubt: the customer's token. No look of both has seen through it yet. */
+function lendsToken({ probed, request }: ShareFacts, { request: attempting, intent }: Waba): boolean {
   const lends = attempting.businessTokenSecret === undefined && request.businessTokenSecret !== undefined;
-  return probed !== true && (isSame(attempting, request) || lends || due === undefined || due.nextAt <= now);
+  return probed !== true && lends && intent?.inDoubt === true && intent.clearAt === undefined;
 }
 
 /** Two calls: E5 by a live record of the business on this line, or E4 first. A record that cannot be read may be one. */

@@ -39,11 +39,6 @@ describe("the bundle of the functions", () => {
     expect(places.filter((place) => code.includes(place))).toEqual(["AWS_SESSION_TOKEN"]);
   });
 
-  test("carries of zod what parses, and neither its languages nor its JSON Schemas", () => {
-    // One mention of its namespace `z.core` as a value brings all of them: 450 kB, a seventh of each cold start.
-    expect(Object.values(contentOf(outdir)).join("\n")).not.toContain("json-schema.org");
-  });
-
   test("loads neither undici nor a client of AWS that an invocation may not need until it does", () => {
     const load = `import("${pathToFileURL(join(outdir, "share/handler.mjs")).href}").catch((error) => {
       console.log(error.message, process.moduleLoadList.filter((name) => name.includes("undici")).length);

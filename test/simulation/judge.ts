@@ -280,7 +280,9 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     if (before === undefined || (isSharing(before) && before.intent === undefined)) return;
     // The commands a new share displaces are refused in its own write.
     if (now?.intent !== undefined && now.intent.id !== before.intent?.id) return;
-    if (change.after.transition?.events.some(({ detailType }) => detailType === "Share Accepted")) return;
+    // And what held or displaced commands are refused by the write of another one that goes on.
+    const goesOn = new Set<string>(["Share Accepted", "Revocation Started"]);
+    if (change.after.transition?.events.some(({ detailType }) => goesOn.has(detailType))) return;
     if (now?.request.commandId !== before.request.commandId && isSharing(now)) return;
     if (now?.status !== before.status || now.allocationId !== before.allocationId) {
       broken(

@@ -11,6 +11,7 @@ import {
   doneRevocation,
   estate,
   failure,
+  intent,
   now,
   openRevocation,
   otherBusinessId,
@@ -22,8 +23,8 @@ import {
   revokedWaba,
   settleWindowMs,
   shareFacts,
-  sharedWaba,
   shareRequest,
+  sharedWaba,
   sharingWaba,
   siblingId,
   skewMs,
@@ -73,6 +74,26 @@ describe("an unsettled attempt on the WABA", () => {
     const later = business({ wabas: { [wabaId]: sharingWaba({ due }) } });
     expect(decide({ business: later, request })).toEqual({ kind: "wait", until: now + 1 });
     expect(decide({ business: later })).toEqual({ kind: "probe" });
+  });
+
+  test.each([
+    { what: "in doubt, looked at with one token", changes: { inDoubt: true as const }, kind: "probe" },
+    {
+      what: "in doubt, which both tokens have looked at",
+      changes: { inDoubt: true as const, clearAt: now },
+      kind: "wait",
+    },
+    { what: "not in doubt yet", changes: {}, kind: "wait" },
+  ])("$what: another command's token is worth a look of its own: $kind", ({ changes, kind }) => {
+    const own = shareRequest({ businessTokenSecret: undefined });
+    const due = { request: own, nextAt: now + 1, looks: 3, sweeps: 0 };
+    const waba = sharingWaba({ request: own, due, intent: intent(changes) });
+    const request = shareRequest({
+      commandId: "share-2",
+      requestedAt: now,
+      businessTokenSecret: "business-tokens/one",
+    });
+    expect(decide({ business: business({ wabas: { [wabaId]: waba } }), request }).kind).toBe(kind);
   });
 
   test("makes another command wait for its next look, whatever that command asks", () => {
