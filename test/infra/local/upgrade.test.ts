@@ -136,15 +136,13 @@ function deploy(bundle: string): void {
 }
 
 async function live(present: string, next: string): Promise<void> {
-  for (const { wabaIds } of customers) await send("share", shareCommand(wabaIds[0]));
+  for (const customer of customers) await shareOf(customer, 0);
   await until(() => told("Share Accepted") >= 4 && isAtWork());
   deploy(next);
   await until(() => told("Share Verified") >= 4);
 
   // One that a deployment kills beside a live sibling is sent again only on the word of both tokens; else it is a person's.
-  for (const { wabaIds, secret } of customers) {
-    await send("share", shareCommand(wabaIds[1], { businessTokenSecret: secret }));
-  }
+  for (const customer of customers) await shareOf(customer, 1);
   for (const { businessId } of customers.slice(0, 4)) await send("revoke", revokeCommand({ businessId }));
   await until(() => told("Share Accepted") >= 16 && told("Credit Line Revoked") >= 1 && isAtWork());
   left = new Map([...(await businesses())].filter(([, { newerField }]) => newerField !== undefined));
@@ -153,6 +151,10 @@ async function live(present: string, next: string): Promise<void> {
   for (const { wabaIds } of customers) await send("verify", verifyCommand(wabaIds[0]));
   for (const { businessId } of customers.slice(4, 6)) await send("revoke", revokeCommand({ businessId }));
   await until(isAllAnswered);
+}
+
+async function shareOf({ wabaIds, secret }: (typeof customers)[number], which: 0 | 1): Promise<void> {
+  await send("share", shareCommand(wabaIds[which], { businessTokenSecret: secret }));
 }
 
 /** Back to a release that does not understand what producers send already, and forward again. */
