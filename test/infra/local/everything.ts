@@ -146,7 +146,7 @@ export async function runEverything() {
     await vi.waitFor(
       async () => {
         if (sweeping) await stack.aws.invoke("reconcile", { task: "due-sweep" });
-        expect(holds()).toBe(true);
+        expect(holds(), String(holds)).toBe(true);
       },
       { timeout: 60_000, interval: 300 },
     );

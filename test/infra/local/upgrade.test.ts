@@ -150,7 +150,7 @@ async function live(present: string, next: string): Promise<void> {
 
   for (const { wabaIds } of customers) await send("verify", verifyCommand(wabaIds[0]));
   for (const { businessId } of customers.slice(4, 6)) await send("revoke", revokeCommand({ businessId }));
-  await until(isAllAnswered);
+  await untilAnswered();
 }
 
 async function shareOf({ wabaIds, secret }: (typeof customers)[number], which: 0 | 1): Promise<void> {
@@ -168,16 +168,24 @@ async function liveWithTheOneBefore(before: string, present: string): Promise<vo
   const { stdout } = await creditLines("dlq", "list", "--json");
   ({ letters: judged } = deadLettersShape.parse(JSON.parse(stdout)));
   replayed = await creditLines("dlq", "replay", "--class", "safe", "--yes", "--journal", journal);
-  await until(isAllAnswered);
+  await untilAnswered();
 }
 
-async function isAllAnswered(): Promise<boolean> {
-  const { commands } = await observe(stack);
+async function untilAnswered(): Promise<void> {
+  await vi.waitFor(async () => expect(await unanswered()).toEqual([]), { timeout: 90_000, interval: 200 });
+}
+
+/** Commands whose outcome was not announced yet, with what stands in the table of them, and how many messages are left. */
+async function unanswered(): Promise<unknown[]> {
+  const { commands, businesses: stored } = await observe(stack);
   const heard = announced();
-  const isAnswered = sent.every(({ commandId }) =>
-    heard.has(commands.get(`COMMAND#${commandId}`)?.event?.eventId ?? ""),
-  );
-  return isAnswered && (await waiting(stack.about.queues)) === 0;
+  const open = sent.flatMap(({ commandId, queue }) => {
+    const record = commands.get(`COMMAND#${commandId}`);
+    if (heard.has(record?.event?.eventId ?? "")) return [];
+    return [{ commandId, queue, record, items: stored.filter((item) => JSON.stringify(item).includes(commandId)) }];
+  });
+  const messages = await waiting(stack.about.queues);
+  return messages === 0 ? open : [...open, { messages }];
 }
 
 function announced(): ReadonlySet<string> {
