@@ -147,7 +147,7 @@ describe("processes that are killed between their intent and its settle", () => 
     const hits = killer.kills.filter(({ hit }) => hit);
     const ofDeletes = hits.filter(({ target }) => target.startsWith("E9")).length;
     console.log(`${hits.length} processes killed between intent and settle, ${ofDeletes} of them over a DELETE`);
-  }, 240_000);
+  }, 420_000);
   afterAll(async () => {
     sqs?.destroy();
     await stack?.close();
@@ -168,8 +168,9 @@ describe("processes that are killed between their intent and its settle", () => 
     const watching = sweepAndWatch();
     try {
       await Promise.all(customers.map(liveOf));
-      await until("the queues are empty", async () =>
-        (await Promise.all(Object.values(stack.about.queues).map(waitingIn))).every((count) => count === 0),
+      await until(
+        () => "the queues were not emptied",
+        async () => (await Promise.all(Object.values(stack.about.queues).map(waitingIn))).every((count) => count === 0),
       );
     } finally {
       over.abort();
@@ -218,8 +219,19 @@ describe("processes that are killed between their intent and its settle", () => 
   }
 
   async function ended(...commands: Sent[]): Promise<void> {
-    const ids = commands.map(({ commandId }) => commandId).join(", ");
-    await until(`${ids} ended`, () => commands.every((command) => fateOf(command) !== "unknown"));
+    await until(
+      () => JSON.stringify(commands.filter((command) => fateOf(command) === "unknown").map(factsOf)),
+      () => commands.every((command) => fateOf(command) !== "unknown"),
+    );
+  }
+
+  /** What is known of a command that has not ended: its item, and what was done to the processes that served it. */
+  function factsOf({ commandId }: Sent): object {
+    const items = latest.businesses.filter((item) => JSON.stringify(item).includes(commandId));
+    const kills = killer.kills.filter(({ target }) =>
+      items.some((item) => JSON.stringify(item).includes(target.slice(3))),
+    );
+    return { now: Date.now(), commandId, record: latest.commands.get(`COMMAND#${commandId}`), items, kills };
   }
 
   /** `in doubt` is an outcome by name too: a person is told. */
@@ -230,9 +242,10 @@ describe("processes that are killed between their intent and its settle", () => 
     return said.some(({ detailType }) => detailType === "Share In Doubt") ? "in doubt" : "unknown";
   }
 
-  async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-    await vi.waitUntil(holds, { timeout: 60_000, interval: 100 }).catch(() => {
-      stuck.push(what);
+  async function until(what: () => string, holds: () => boolean | Promise<boolean>): Promise<void> {
+    // Each kill lets the next look come later: on a busy machine some of them together take more than a minute.
+    await vi.waitUntil(holds, { timeout: 150_000, interval: 100 }).catch(() => {
+      stuck.push(what());
     });
   }
 
