@@ -98,6 +98,12 @@ export function isExplained({ records }: Business, intent: Intent, allocationId:
   return record.recordedAt <= intent.madeAt || record.answered === true;
 }
 
+/** Whether a POST for another WABA, or E4, has no known effect yet. */
+export function hasOtherAttempt({ wabas, recordIntent }: Business, wabaId: string): boolean {
+  if (recordIntent !== undefined) return true;
+  return Object.entries(wabas).some(([id, waba]) => id !== wabaId && waba.intent !== undefined);
+}
+
 export function intendSecondPost(
   business: Business,
   wabaId: string,
@@ -202,7 +208,9 @@ export function recordProbe(
     // credential (unknown 4) it may have been any: then none is explained by it.
     const others = probe.estate.records.filter((one) => one.allocationId !== allocationId);
     const isOnly = fundingRecord(business.businessId, probe.funding, others) === undefined;
-    const isMade = waba.status === "sharing" && record !== undefined && isOnly;
+    // Nor is it while another POST is in doubt that may have made it, and not attached its WABA (found by simulation).
+    const isOwn = waba.status === "sharing" && isOnly && !hasOtherAttempt(business, wabaId);
+    const isMade = isOwn && record !== undefined;
     const records = isMade ? { ...live.records, [allocationId]: { ...record, answered: true as const } } : live.records;
     return acceptShare({ ...live, records }, wabaId, allocationId, now, policy);
   }

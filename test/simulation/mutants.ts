@@ -319,6 +319,7 @@ export const mutants: readonly Mutant[] = [
       },
     ],
   }),
+  seldom(swap("proof-marks-what-a-sibling-made", ["I1b"], probe, "hasOtherAttempt", () => () => false)),
   seldom(swap("one-token-sees-enough", ["I1b"], probe, "isUnseen", () => () => false)),
   seldom(swap("refused-delete-believed", ["I2b"], revoke, "isDeleteAnswer", () => () => true)),
   seldom(

@@ -98,7 +98,11 @@ function readOptions() {
 }
 
 function wholeNumber(option: string, text: string): number {
-  if (!/^\d{1,9}$/.test(text)) throw new UsageError(`--${option}: "${text}" is no whole number`);
+  // A history's number is its seed's, times a million, and more: what a run prints must be a number that it takes.
+  const digitsMax = option === "history" ? 15 : 9;
+  if (!/^\d+$/.test(text) || text.length > digitsMax) {
+    throw new UsageError(`--${option}: "${text}" is no whole number of at most ${digitsMax} digits`);
+  }
   return Number(text);
 }
 

@@ -53,7 +53,7 @@ test("a product that lacks a rule ends in 1, with the history that shows it", { 
 });
 
 test.each([
-  [["--histories", "many"], '--histories: "many" is no whole number'],
+  [["--histories", "many"], '--histories: "many" is no whole number of at most 9 digits'],
   [["--mutant", "nobody"], "--mutant: there are all, no-intent,"],
   [["--histroies", "5"], "Unknown option '--histroies'"],
 ])("options that make no sense end in 2 with the reason: %s", async (options, reason) => {

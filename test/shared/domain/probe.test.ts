@@ -250,6 +250,15 @@ describe("a look that is recorded", () => {
     expect(judgeProbe({ ...next, wabas }, siblingId, unfunded, policy)).toEqual({ kind: "cannot-tell" });
   });
 
+  test("as applied explains no record to a sibling whose own POST was in doubt already: it may have made it, and attached nothing", () => {
+    const records = { [allocationId]: record({ recordedAt: now }) };
+    const finding = { kind: "applied", record: recordReading() } as const;
+    const seen = probe(seeing([recordReading()]));
+    const both = { [wabaId]: sharingWaba({ intent: intent() }), [siblingId]: sharingWaba() };
+    const { business: next } = recordProbe(business({ wabas: both, records }), wabaId, seen, finding, now, policy);
+    expect(judgeProbe(next, siblingId, seen, policy)).toEqual({ kind: "cannot-tell" });
+  });
+
   test("H18: as applied by an id that a revocation had confirmed deleted begins a new life of that record", () => {
     const stored = attempted({ epoch: 1 }, { epoch: 1, records: { [allocationId]: deletedRecord() } });
     const found = probe({ funding: lineFunds, estate: estate([recordReading()]) });
