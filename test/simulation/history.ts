@@ -92,7 +92,9 @@ export function drawHistory(seed: number): History {
   };
   const drawn = drawSends(random, customers, startAt, breach);
   const sentAt = drawn.endAt;
-  const isLong = random.chance(0.03);
+  // What becomes of a partner switch shows only after the 1st of a month.
+  const switches = customers.some(({ wabas }) => wabas.some(({ partnerSwitch }) => partnerSwitch === true));
+  const isLong = random.chance(switches ? 0.25 : 0.03);
   const later = isLong ? drawMonth(random, customers, startAt) : { sends: [], hands: [] };
   const hands = [...drawHands(random, customers, startAt, sentAt, breach), ...later.hands];
   // Drawn apart, as the clocks are.
