@@ -123,6 +123,12 @@ const expectedVariants = [
   ...["works-new-id", "works-same-id", "refused"].map((value) => `reshareAfterRevoke ${value}`),
   ...["both", "business", "system"].map((value) => `fundingVisibleTo ${value}`),
   ...["works", "permission-error"].map((value) => `combinedReads ${value}`),
+  ...["1", "25", "1000"].map((value) => `listLimitMax ${value}`),
+  ...["listFieldExpansions", "readsCarryId", "shortPages"].flatMap((name) => [`${name} true`, `${name} false`]),
+  ...["currencyErrorCode", "fundedElsewhereErrorCode", "switchWindowErrorCode"].flatMap((name) =>
+    ["1", "100", "368", "4000", "2388001"].map((code) => `${name} ${code}`),
+  ),
+  ...["null", "150"].map((value) => `appCallsPerHour ${value}`),
   ...["e6", "e7", "e8"].flatMap((reader) => [
     `${reader}ShareLagMs 0`,
     `${reader}ShareLagMs some`,
