@@ -99,7 +99,7 @@ export function isExplained({ records }: Business, intent: Intent, allocationId:
 }
 
 /** Whether a POST for another WABA, or E4, has no known effect yet. */
-export function hasOtherAttempt({ wabas, recordIntent }: Business, wabaId: string): boolean {
+function hasOtherAttempt({ wabas, recordIntent }: Business, wabaId: string): boolean {
   if (recordIntent !== undefined) return true;
   return Object.entries(wabas).some(([id, waba]) => id !== wabaId && waba.intent !== undefined);
 }
