@@ -531,7 +531,7 @@ describe("alarms", () => {
   const alarms = propertiesOf("AWS::CloudWatch::Alarm");
 
   test("tell in a sentence who is hurt, and wake the configured topics", () => {
-    expect(alarms).toHaveLength(3 * 4 + 6 + 8 + 12);
+    expect(alarms).toHaveLength(3 * 4 + 6 + 8 + 14);
     for (const alarm of alarms) {
       expect(alarm.AlarmDescription).toMatch(/^[A-Z].{40,}\. Runbook: infra\/ops\/runbooks\/[a-z-]+\.md$/);
       expect(alarm.AlarmActions).toEqual([topic]);
