@@ -243,6 +243,9 @@ export function parseBody(
     const detail = faults.join("; ").slice(0, 500).toWellFormed();
     return { kind: "invalid", detail, hash: bodyHash, ...subjectOf(value) };
   }
+  if (namesKeyTwice(body, value)) {
+    return { kind: "invalid", detail: "body: a key twice", hash: bodyHash, ...subjectOf(value) };
+  }
   const { version: _version, requestedAt: requestedAtText, ...rest } = parsed.data;
   const requestedAt = Date.parse(requestedAtText);
   if (requestedAt > sentAt + clockSkewMs) {
@@ -254,6 +257,15 @@ export function parseBody(
     };
   }
   return { kind: "command", request: { ...rest, requestedAt, hash: contentHash(parsed.data) } };
+}
+
+/**
+ * Of two values under one key, readers of JSON take this one or that: what a gate before the queue has let pass might not be
+ * what is done. A command has no object within it, so its text has as many keys as it.
+ */
+function namesKeyTwice(body: string, command: unknown): boolean {
+  const keys = [...body.matchAll(/"(?:[^"\\]|\\.)*"(\s*:)?/g)].filter(([, colon]) => colon !== undefined);
+  return keys.length > Object.keys(Object(command)).length;
 }
 
 function describeIssue(issue: z.core.$ZodIssue): string {
