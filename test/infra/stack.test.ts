@@ -122,6 +122,20 @@ test.each([
   template.resourceCountIs(type, count);
 });
 
+test("the State table's stream, which tells all that the table holds, refuses it as well", () => {
+  const { ResourcePolicy, StreamViewType } = resource("AWS::DynamoDB::Table", "State").Properties.StreamSpecification;
+  expect(StreamViewType).toBe("NEW_AND_OLD_IMAGES");
+  expect(ResourcePolicy.PolicyDocument.Statement).toEqual([
+    {
+      Effect: "Deny",
+      Principal: { AWS: "*" },
+      Action: ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
+      Resource: "*",
+      Condition: { Bool: { "aws:SecureTransport": "false" } },
+    },
+  ]);
+});
+
 test("everything at rest is encrypted by its service's own key: no queue, table, log, bus or bucket says otherwise", () => {
   for (const queue of propertiesOf("AWS::SQS::Queue")) expect(queue).toMatchObject({ SqsManagedSseEnabled: true });
   const [bucket] = propertiesOf("AWS::S3::Bucket");
