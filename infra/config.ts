@@ -132,8 +132,20 @@ const stageConfigSchema = z
       refuse("verifyTokenSecretName", "is needed for the webhook: Meta proves its subscription with this token");
     }
     const prefix = config.businessTokenSecretPrefix;
-    if (prefix !== undefined && systemTokenSecretName(config.stage).startsWith(prefix)) {
-      refuse("businessTokenSecretPrefix", "must not cover the system token: a command could name it");
+    if (prefix === undefined) return;
+    const others = {
+      "the system token": systemTokenSecretName(config.stage),
+      "the app secret": config.appSecretName,
+      "the webhook's verify token": config.verifyTokenSecretName,
+    };
+    for (const [secret, name] of Object.entries(others)) {
+      if (name?.startsWith(prefix)) {
+        refuse("businessTokenSecretPrefix", `must not cover ${secret}: a command could name it`);
+      }
+    }
+    // Where stages share an account, all of `credit-lines/<stage>/` is that stage's.
+    if (prefix.startsWith("credit-lines/") && !prefix.startsWith(`credit-lines/${config.stage}/`)) {
+      refuse("businessTokenSecretPrefix", "must not reach into another stage: a command could name its tokens");
     }
   })
   .transform((config) => ({

@@ -49,6 +49,12 @@ export function readyConfig({ stage, configFile }: DeployOptions): StageConfig {
   if (stage === "prod" && config.alarmTopicArns.length === 0) {
     throw new NotReady("no_alarm_topics", `${configFile} names no alarmTopicArns: in prod an alarm must wake somebody`);
   }
+  if (stage === "prod" && config.onCallPrincipals.length === 0) {
+    throw new NotReady(
+      "no_on_call_principals",
+      `${configFile} names no onCallPrincipals: in prod it must say who may take the roles, of which one reads the token`,
+    );
+  }
   return config;
 }
 

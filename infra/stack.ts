@@ -1,6 +1,6 @@
 import type { App } from "aws-cdk-lib";
 import { ArnFormat, CfnOutput, Duration, Stack, Validations } from "aws-cdk-lib";
-import { AttributeType, BillingMode, ProjectionType, StreamViewType, Table } from "aws-cdk-lib/aws-dynamodb";
+import { AttributeType, BillingMode, CfnTable, ProjectionType, StreamViewType, Table } from "aws-cdk-lib/aws-dynamodb";
 import { EventBus } from "aws-cdk-lib/aws-events";
 import { AccountPrincipal, AnyPrincipal, Effect, Policy, PolicyDocument, PolicyStatement } from "aws-cdk-lib/aws-iam";
 import type { Code } from "aws-cdk-lib/aws-lambda";
@@ -162,27 +162,27 @@ export function creditLinesStack(app: App, config: StageConfig, code: Code): Sta
 }
 
 function tables(stack: Stack, config: StageConfig): { state: Table; audit: Table } {
-  // DynamoDB answers plain HTTP too. No resource by name: a policy cannot refer to the table that it is part of.
-  const overTlsOnly = new PolicyStatement({
-    effect: Effect.DENY,
-    principals: [new AnyPrincipal()],
-    actions: ["dynamodb:*"],
-    resources: ["*"],
-    conditions: { Bool: { "aws:SecureTransport": "false" } },
-  });
   const common = {
     partitionKey: { name: "pk", type: AttributeType.STRING },
     billingMode: BillingMode.PAY_PER_REQUEST,
     pointInTimeRecoverySpecification: { pointInTimeRecoveryEnabled: true },
     deletionProtection: config.retention.keepDataOnDelete,
     removalPolicy: removalPolicy(config),
-    resourcePolicy: new PolicyDocument({ statements: [overTlsOnly] }),
+    resourcePolicy: overTlsOnly("dynamodb:*"),
   };
   const state = new Table(stack, "State", {
     ...common,
     stream: StreamViewType.NEW_AND_OLD_IMAGES,
     timeToLiveAttribute: "expiresAt",
   });
+  // The stream is a resource of its own, with all that the table holds; `Table` has no word for its policy.
+  if (state.node.defaultChild instanceof CfnTable) {
+    const policyDocument = overTlsOnly("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator");
+    state.node.defaultChild.streamSpecification = {
+      streamViewType: StreamViewType.NEW_AND_OLD_IMAGES,
+      resourcePolicy: { policyDocument },
+    };
+  }
   state.addGlobalSecondaryIndex({
     indexName: dueIndexName,
     partitionKey: { name: "dueShard", type: AttributeType.STRING },
@@ -192,6 +192,18 @@ function tables(stack: Stack, config: StageConfig): { state: Table; audit: Table
   });
   const audit = new Table(stack, "Audit", { ...common, sortKey: { name: "sk", type: AttributeType.STRING } });
   return { state, audit };
+}
+
+/** DynamoDB answers plain HTTP too. No resource by name: a policy cannot refer to the table that it is part of. */
+function overTlsOnly(...actions: string[]): PolicyDocument {
+  const statement = new PolicyStatement({
+    effect: Effect.DENY,
+    principals: [new AnyPrincipal()],
+    actions,
+    resources: ["*"],
+    conditions: { Bool: { "aws:SecureTransport": "false" } },
+  });
+  return new PolicyDocument({ statements: [statement] });
 }
 
 /** What Lambda needs to send traces, which X-Ray lets be allowed for all resources only: one policy for all functions. */

@@ -43,6 +43,8 @@ export type QueueHandlerDeps = {
   now: () => number;
   clockSkewMs: number;
   maxReceiveCount: number;
+  /** Whether a notice was sent by who knows the app secret. Where a stage has none, nobody tells of accounts. */
+  isProven?: (contentHash: string, proof: string) => Promise<boolean>;
   /** Without one, commands wait only while the table says so. */
   quota?: Quota;
   metrics?: Metrics;
@@ -140,7 +142,11 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     if (parsed.kind === "notice") {
       log.appendKeys({ commandId: parsed.notice.commandId });
       if (flow.onNotice === undefined) throw new Error("This function takes no notices");
-      return flow.onNotice(parsed.notice, turn);
+      const { hash, commandId, wabaId } = parsed.notice;
+      if ((await deps.isProven?.(hash, parsed.proof)) === true) return flow.onNotice(parsed.notice, turn);
+      log.error("A notice that does not come from Meta is rejected", { reason: "invalid_command" });
+      const detail = "proof: not made with the app secret";
+      return reject(record, { hash, commandId, wabaId, detail, reason: "invalid_command" });
     }
     const { commandId } = parsed.kind === "command" ? parsed.request : parsed.continuation;
     log.appendKeys({ commandId });

@@ -1,6 +1,8 @@
 import type { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
+import { timingSafeEqual } from "node:crypto";
 import { GetSecretValueCommand } from "@aws-sdk/client-secrets-manager";
 import * as z from "zod/mini";
+import { proofOf } from "./contracts/content-hash.ts";
 import type { CallerDeps } from "./graph/caller.ts";
 import { createTokens, createTokenSource } from "./graph/tokens.ts";
 
@@ -46,6 +48,21 @@ export function parseAppSecrets(text: string): [string, ...string[]] {
   const [first, ...others] = listed.data ?? [];
   if (first === undefined) throw new Error("The secret holds neither an app secret nor a JSON list of two");
   return [first, ...others];
+}
+
+/** Whether a notice's proof was made with an app secret that is valid now; what fails is asked of the secret as it stands. */
+export function createProofCheck(readText: () => Promise<string>, now: () => number) {
+  const source = createTokenSource(readText, now);
+  function isBy(text: string, contentHash: string, given: Buffer): boolean {
+    const proofs = parseAppSecrets(text).map((secret) => Buffer.from(proofOf(contentHash, secret)));
+    return proofs.some((proof) => proof.length === given.length && timingSafeEqual(proof, given));
+  }
+  return async (contentHash: string, proof: string): Promise<boolean> => {
+    const known = await source.read();
+    if (isBy(known, contentHash, Buffer.from(proof))) return true;
+    source.forget(known);
+    return isBy(await source.read(), contentHash, Buffer.from(proof));
+  };
 }
 
 /** @throws whatever Secrets Manager throws. */

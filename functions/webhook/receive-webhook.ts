@@ -2,11 +2,12 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 import type { LambdaFunctionURLEvent, LambdaFunctionURLResult } from "aws-lambda";
 import type { Logger } from "../../shared/logging.ts";
 import type { ParsedUpdates, Update } from "./parse-updates.ts";
+import { provenNotice } from "../../shared/contracts/content-hash.ts";
 import { parseUpdates } from "./parse-updates.ts";
 
 export type WebhookDeps = {
-  /** Those valid now: one, or two during a rotation. */
-  appSecrets: () => Promise<readonly string[]>;
+  /** Those valid now: one, or two during a rotation, the new one first. */
+  appSecrets: () => Promise<readonly [string, ...string[]]>;
   verifyToken: () => Promise<string>;
   /** Puts the bodies on the revoke queue. Throws unless all of them are safely there. */
   queue: (bodies: readonly string[]) => Promise<void>;
@@ -27,14 +28,15 @@ export async function receiveWebhook(event: LambdaFunctionURLEvent, deps: Webhoo
   const { method } = event.requestContext.http;
   if (method === "GET") return shakeHands(event, deps);
   const body = Buffer.from(event.body ?? "", event.isBase64Encoded ? "base64" : "utf8");
-  if (method !== "POST" || !isSigned(body, event.headers["x-hub-signature-256"], await deps.appSecrets())) {
+  const appSecrets = await deps.appSecrets();
+  if (method !== "POST" || !isSigned(body, event.headers["x-hub-signature-256"], appSecrets)) {
     deps.log.warn("A request without a valid signature is refused", { method, bytes: body.length });
     return refused();
   }
 
   const { partnerBusinessId, clockSkewMs, log, now } = deps;
   const parsed = parseUpdates(body.toString("utf8"), { partnerBusinessId, clockSkewMs, now: now() });
-  const messages = [...new Set(parsed.updates.flatMap(messagesOf))];
+  const messages = [...new Set(parsed.updates.flatMap((update) => messagesOf(update, appSecrets[0])))];
   await deps.queue(messages);
   tell(parsed, messages.length, deps);
   if (parsed.unreadable > 0) log.error("Meta sent updates that cannot be read", { unreadable: parsed.unreadable });
@@ -73,13 +75,14 @@ function isSame(one: Buffer, other: Buffer): boolean {
 }
 
 /** A removal is a command like any other; what else there is to note of the account goes beside it. */
-function messagesOf(update: Update): string[] {
+function messagesOf(update: Update, appSecret: string): string[] {
   const { event, wabaId, businessId, at, untimed } = update;
   const owner = businessId === undefined ? {} : { businessId };
   const moment = untimed ? `at-${at}` : String(at / 1000);
-  const common = { version: "1", requestedAt: new Date(at).toISOString(), wabaId, ...owner };
-  const notice = { ...common, type: "account", commandId: `account:${event}:${wabaId}:${moment}`, event };
-  if (event !== "PARTNER_REMOVED") return [JSON.stringify(notice)];
+  const common = { version: "1", requestedAt: new Date(at).toISOString(), wabaId, ...owner } as const;
+  const commandId = `account:${event}:${wabaId}:${moment}`;
+  const notice = provenNotice({ ...common, type: "account", commandId, event }, appSecret);
+  if (event !== "PARTNER_REMOVED") return [notice];
   const command = {
     ...common,
     type: "revoke",
@@ -87,7 +90,7 @@ function messagesOf(update: Update): string[] {
     requestedBy: "meta-webhook",
     reason: "partner_removed",
   };
-  const named = businessId === undefined ? [] : [JSON.stringify(notice)];
+  const named = businessId === undefined ? [] : [notice];
   return [...named, JSON.stringify(command)];
 }
 

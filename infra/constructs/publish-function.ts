@@ -1,5 +1,5 @@
 import { Duration, Validations } from "aws-cdk-lib";
-import { Metric } from "aws-cdk-lib/aws-cloudwatch";
+import { MathExpression, Metric } from "aws-cdk-lib/aws-cloudwatch";
 import type { Table } from "aws-cdk-lib/aws-dynamodb";
 import type { EventBus } from "aws-cdk-lib/aws-events";
 import { MetricType, StartingPosition } from "aws-cdk-lib/aws-lambda";
@@ -84,6 +84,32 @@ export function publishFunction(
     at: Duration.minutes(30).toMilliseconds(),
     impact: `${impact}: announcements are more than 30 minutes late.`,
     runbook: "publish-lag",
+  });
+  const hour = Duration.hours(1);
+  alarm(construct, "StoppedAlarm", {
+    config,
+    // A stream that nobody reads has no iterator, and so no age: a mapping that is off, or may not read, is silent.
+    metric: new MathExpression({
+      expression: "IF(FILL(writes, 0) > 0 AND FILL(runs, 0) == 0, 1, 0)",
+      usingMetrics: {
+        writes: state.metricConsumedWriteCapacityUnits({ period: hour, statistic: "Sum" }),
+        runs: lambda.metricInvocations({ period: hour }),
+      },
+      period: hour,
+    }),
+    at: 1,
+    // The latest hour may have the write and not yet the run; the stream itself forgets after so many hours.
+    periods: 24,
+    breaching: 2,
+    impact: `${impact}: the table was written in two of the last 24 hours, and its stream was not read.`,
+    runbook: "publish-lag",
+  });
+  alarm(construct, "BucketFailsAlarm", {
+    config,
+    metric: lambda.metric("DestinationDeliveryFailures", { period: Duration.minutes(5), statistic: "Sum" }),
+    at: 1,
+    impact: `${impact}: records were given up, and could not be put into the bucket.`,
+    runbook: "publish-dropped",
   });
   for (const [id, metricName, runbook, what] of [
     [

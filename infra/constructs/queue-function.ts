@@ -18,7 +18,8 @@ const maxReceiveCount = 5;
  * expired message is gone without a trace: so both queues have all of it, and an alarm rises well before the end.
  */
 const retentionPeriod = Duration.days(14);
-const deadLetterAgeAlarm = Duration.days(10);
+/** The longest that CloudWatch looks back. */
+const deadLetterDaysAlarm = 7;
 
 export type QueueEnvironment = z.input<z.ZodMiniObject<typeof queueFields>>;
 
@@ -105,9 +106,15 @@ export function queueFunction<Environment>(
   });
   alarm(construct, "DeadLetterAgeAlarm", {
     config,
-    metric: deadLetterQueue.metricApproximateAgeOfOldestMessage({ period: Duration.hours(1), statistic: "Maximum" }),
-    at: deadLetterAgeAlarm.toSeconds(),
-    impact: `A dead ${props.name} command is ${deadLetterAgeAlarm.toDays()} days old; ${retentionPeriod.toDays()} days after it was first sent SQS deletes it and it can no longer be replayed. ${props.backlogImpact}`,
+    // Not by the age of the oldest: SQS counts that from the day of death, and leaves out what was received three times, while
+    // looking at dead letters is receiving them.
+    metric: deadLetterQueue.metricApproximateNumberOfMessagesVisible({
+      period: Duration.days(1),
+      statistic: "Maximum",
+    }),
+    at: 1,
+    periods: deadLetterDaysAlarm,
+    impact: `Dead ${props.name} commands have been there every day for ${deadLetterDaysAlarm} days; ${retentionPeriod.toDays()} days after one was first sent SQS deletes it and it can no longer be replayed. ${props.backlogImpact}`,
     runbook: "dead-letters-old",
   });
   // Above the longest delay that SQS gives a copy, so that commands which wait on purpose do not raise it.

@@ -2,6 +2,7 @@ import { Duration, Stack } from "aws-cdk-lib";
 import { Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
 import type { Table } from "aws-cdk-lib/aws-dynamodb";
 import type { EventBus } from "aws-cdk-lib/aws-events";
+import { MathExpression } from "aws-cdk-lib/aws-cloudwatch";
 import { CfnSchedule } from "aws-cdk-lib/aws-scheduler";
 import { Construct } from "constructs";
 import type { reconcileTasks } from "../../functions/reconcile/environment.ts";
@@ -127,14 +128,23 @@ export function reconcileFunction(
       "Meta refuses the system token: every share, verification and revocation waits until its secret holds a token that works.",
     runbook: "token-expired",
   });
+  const threeSweeps = Duration.minutes(Math.max(15, 3 * config.dueSweepMinutes));
+  // Told once by each sweep. Lambda's own count would hear the scan's schedules, too, and call that a sweep.
+  const sweeps = ownMetric(config, metricDefinitions.systemTokenDead, { period: threeSweeps }).with({
+    statistic: "SampleCount",
+  });
   alarm(construct, "SilentAlarm", {
     config,
-    // Told once by each sweep. Lambda's own count would hear the scan's schedules, too, and call that a sweep.
-    metric: ownMetric(config, metricDefinitions.systemTokenDead, {
-      period: Duration.minutes(Math.max(15, 3 * config.dueSweepMinutes)),
-    }).with({ statistic: "SampleCount" }),
+    // Filled: an alarm that finds a period empty looks for older ones before it takes silence for an answer, and rises late.
+    metric: new MathExpression({
+      expression: "FILL(sweeps, 0)",
+      usingMetrics: { sweeps },
+      period: threeSweeps,
+    }),
     at: 1,
     below: true,
+    // The latest period may not have been told all yet.
+    periods: 2,
     silence: "rises",
     impact: `${impact}: the due sweep has not run.`,
     runbook: "sweep-silent",

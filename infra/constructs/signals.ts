@@ -13,14 +13,14 @@ import { Function as LambdaFunction } from "aws-cdk-lib/aws-lambda";
 import { LogGroup, QueryDefinition, QueryString } from "aws-cdk-lib/aws-logs";
 import { Queue } from "aws-cdk-lib/aws-sqs";
 import { Construct } from "constructs";
-import type { DetailType } from "../../shared/contracts/events.ts";
+import type { DetailType, Reason } from "../../shared/contracts/events.ts";
 import type { MetricDefinition } from "../../shared/contracts/metrics.ts";
 import { metricDefinitions, metricNamespace, metricServiceOf } from "../../shared/contracts/metrics.ts";
 import type { StageConfig } from "../config.ts";
 import { alarm } from "./alarm.ts";
 
-/** What a person is woken for although no message died: by the event that says so. */
-const alarmingEvents: readonly { outcome: DetailType; impact: string; runbook: string }[] = [
+/** What a person is woken for although no message died: by the event that says so, or by one reason of it. */
+const alarmingEvents: readonly { outcome: DetailType; reason?: Reason; impact: string; runbook: string }[] = [
   {
     outcome: "Share In Doubt",
     impact:
@@ -43,6 +43,21 @@ const alarmingEvents: readonly { outcome: DetailType; impact: string; runbook: s
     impact:
       "So many customers were removed at once that automatic revocations wait for a person: the partner keeps paying for them.",
     runbook: "revocations-stopped",
+  },
+  {
+    outcome: "Revoke Refused",
+    reason: "owner_mismatch",
+    impact:
+      "A revoke names another business than the owner of its WABA: nothing was taken back, and the partner may keep paying.",
+    runbook: "owner-mismatch",
+  },
+  {
+    // A revoke that waits on the WABA's own item: after a day it is a person's, and it is no dead letter.
+    outcome: "Command Blocked",
+    reason: "owner_unknown",
+    impact:
+      "Nobody knows the business of a WABA: a revoke of it waits for its name, and the partner may keep paying meanwhile.",
+    runbook: "owner-unknown",
   },
   {
     outcome: "Drift Found",
@@ -70,9 +85,13 @@ export function ownMetric(
 /** The alarms over the functions' own metrics, one dashboard and the saved queries: over all functions and queues of the stack. */
 export function signals(scope: Construct, config: StageConfig): void {
   const construct = new Construct(scope, "Signals");
-  for (const { outcome, impact, runbook } of alarmingEvents) {
-    const metric = ownMetric(config, metricDefinitions.outcomes, { of: { outcome } });
-    alarm(construct, `${outcome.replaceAll(" ", "")}Alarm`, { config, metric, at: 1, impact, runbook });
+  for (const { outcome, reason, impact, runbook } of alarmingEvents) {
+    const of = { outcome, ...(reason === undefined ? {} : { reason }) };
+    const metric = ownMetric(config, metricDefinitions.outcomes, { of });
+    const id = `${Object.values(of)
+      .join(" ")
+      .replaceAll(/[^a-zA-Z]/g, "")}Alarm`;
+    alarm(construct, id, { config, metric, at: 1, impact, runbook });
   }
   const hour = Duration.hours(1);
   // The sweep looks later each time at what does not move, so it tells these ages seldom: the longest of an hour counts.

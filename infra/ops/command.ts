@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { Command, CommanderError, Option } from "commander";
 import { type ExitCode, exitCodes, OpsError, toOpsError } from "./errors.ts";
-import { createOutput, type Output } from "./output.ts";
+import { createOutput, inertLines, type Output } from "./output.ts";
 import { connect, type Stage } from "./stage.ts";
 
 /** What a command works with. */
@@ -111,5 +111,5 @@ export async function run(program: Command, argv: readonly string[]): Promise<vo
 }
 
 function tell({ reason, message, remedy }: OpsError, json: boolean): void {
-  console.error(json ? JSON.stringify({ error: { reason, message, remedy } }) : `${message}\n${remedy}`);
+  console.error(json ? JSON.stringify({ error: { reason, message, remedy } }) : inertLines(`${message}\n${remedy}`));
 }

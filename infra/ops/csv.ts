@@ -9,7 +9,7 @@ function toCsv(columns: readonly string[], rows: readonly Record<string, string 
 
 function cellOf(value: string): string {
   // A name that begins like a formula would be one to a spreadsheet.
-  const inert = /^[=+@\t-]/.test(value) ? `'${value}` : value;
+  const inert = /^[=+@\t\r-]/.test(value) ? `'${value}` : value;
   return /^[\w.:-]*$/.test(inert) ? inert : `"${inert.replaceAll('"', '""')}"`;
 }
 

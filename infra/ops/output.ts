@@ -19,11 +19,10 @@ export type Progress = { say(text: string): void; done(text?: string): void };
 export function createOutput({ json }: { json: boolean }): Output {
   return {
     result(schema, value, render) {
-      const checked = schema.parse(value);
-      console.log(json ? JSON.stringify(checked) : render(checked));
+      console.log(json ? inert(JSON.stringify(schema.parse(value))) : render(schema.parse(inertWithin(value))));
     },
     note(line) {
-      console.error(line);
+      console.error(inertLines(line));
     },
     progress(text) {
       // In a log or a pipe only its end is worth a line.
@@ -46,6 +45,29 @@ export function createOutput({ json }: { json: boolean }): Output {
       };
     },
   };
+}
+
+/**
+ * Who may say who they are (`requestedBy`, a business's name, what Meta answers) could else say it to the terminal: move
+ * its cursor, write a line that looks like ours, or turn the direction of an id.
+ */
+const active = /[\p{Cc}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
+
+function inert(text: string): string {
+  return text.replaceAll(active, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
+/** Of words that are ours, in lines of ours. */
+export function inertLines(text: string): string {
+  return text.split("\n").map(inert).join("\n");
+}
+
+/** A value whose texts are; each stays on its line. */
+function inertWithin(value: unknown): unknown {
+  if (typeof value === "string") return inert(value);
+  if (Array.isArray(value)) return value.map(inertWithin);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, inertWithin(part)]));
 }
 
 /** Rows under their headings, without lines: as easy to read as to cut apart. */

@@ -1,9 +1,9 @@
-import { hash } from "node:crypto";
 import * as z from "zod/mini";
 import type { AccountNotice } from "../domain/account.ts";
 import { accountEvents } from "../domain/account.ts";
 import type { Request } from "../domain/business.ts";
 import { revokeReasons } from "../domain/business.ts";
+import { contentHash, sha256 } from "./content-hash.ts";
 
 /**
  * Commands in (design.md §3): JSON, one command a message, unknown keys refused. Ids are strings of 5-20 digits: they can
@@ -176,7 +176,8 @@ export type Continuation = z.output<typeof continuationSchema>;
 
 /**
  * What the webhook function sends beside commands, on the revoke queue: Meta told of an account, and the owner of the item
- * must note it. Its id is deterministic, so that a repeated delivery repeats it. Producers never send it.
+ * must note it. Its id is deterministic, so that a repeated delivery repeats it. Producers may send to this queue, too, and a
+ * notice is believed as Meta's own word is: so it carries a proof that its sender knows the app secret.
  */
 const noticeSchema = z.strictObject({
   version: z.literal("1"),
@@ -186,12 +187,13 @@ const noticeSchema = z.strictObject({
   event: z.enum(accountEvents),
   wabaId: metaId,
   businessId: z.optional(metaId),
+  proof: z.string(),
 });
 
 export type ParsedBody =
   | { kind: "command"; request: Request }
   | { kind: "continuation"; continuation: Continuation }
-  | { kind: "notice"; notice: AccountNotice }
+  | { kind: "notice"; notice: AccountNotice; proof: string }
   | {
       kind: "invalid";
       /** What is wrong, by key; never a value of the body. */
@@ -231,13 +233,18 @@ export function parseBody(
     }
     const notice = type === "revoke" ? noticeSchema.safeParse(value) : undefined;
     if (notice?.success === true) {
-      const { version: _first, requestedAt, ...rest } = notice.data;
-      return { kind: "notice", notice: { ...rest, at: Date.parse(requestedAt), hash: sha256(canonical(notice.data)) } };
+      const { proof, ...told } = notice.data;
+      const { version: _first, requestedAt, ...rest } = told;
+      const at = Date.parse(requestedAt);
+      return { kind: "notice", proof, notice: { ...rest, at, hash: contentHash(told) } };
     }
     const faults = parsed.error.issues.map(describeIssue);
     // Cut, or sent, in the middle of a character it could not be stored.
     const detail = faults.join("; ").slice(0, 500).toWellFormed();
     return { kind: "invalid", detail, hash: bodyHash, ...subjectOf(value) };
+  }
+  if (namesKeyTwice(body, value)) {
+    return { kind: "invalid", detail: "body: a key twice", hash: bodyHash, ...subjectOf(value) };
   }
   const { version: _version, requestedAt: requestedAtText, ...rest } = parsed.data;
   const requestedAt = Date.parse(requestedAtText);
@@ -249,7 +256,16 @@ export function parseBody(
       ...subjectOf(value),
     };
   }
-  return { kind: "command", request: { ...rest, requestedAt, hash: sha256(canonical(parsed.data)) } };
+  return { kind: "command", request: { ...rest, requestedAt, hash: contentHash(parsed.data) } };
+}
+
+/**
+ * Of two values under one key, readers of JSON take this one or that: what a gate before the queue has let pass might not be
+ * what is done. A command has no object within it, so its text has as many keys as it.
+ */
+function namesKeyTwice(body: string, command: unknown): boolean {
+  const keys = [...body.matchAll(/"(?:[^"\\]|\\.)*"(\s*:)?/g)].filter(([, colon]) => colon !== undefined);
+  return keys.length > Object.keys(Object(command)).length;
 }
 
 function describeIssue(issue: z.core.$ZodIssue): string {
@@ -264,13 +280,4 @@ function subjectOf(value: unknown): { commandId?: string; wabaId?: string } {
   const commandId = z.object({ commandId: common.commandId }).safeParse(value);
   const wabaId = z.object({ wabaId: metaId }).safeParse(value);
   return { ...commandId.data, ...wabaId.data };
-}
-
-/** The same content gives the same text, whatever the order of the keys. */
-function canonical(value: Record<string, unknown>): string {
-  return JSON.stringify(Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1)));
-}
-
-function sha256(text: string): string {
-  return hash("sha256", text, "base64url");
 }

@@ -1,9 +1,10 @@
 import * as z from "zod/mini";
 import type { WabaStatus } from "../domain/business.ts";
 import type { DetailType, RecordedEvent } from "../domain/events.ts";
+import type { Reason } from "../domain/reasons.ts";
 import { detailTypes } from "../domain/events.ts";
 
-export type { DetailType };
+export type { DetailType, Reason };
 
 /** The source of every event on the partner's bus (design.md §4). */
 export const eventSource = "credit-lines";

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import type { Allocation } from "../../infra/local/meta/meta-model.ts";
 import { liveAllocations } from "../../infra/local/meta/meta-model.ts";
-import { startFlows } from "../support/flow-harness.ts";
+import { provenNotice } from "../../shared/contracts/content-hash.ts";
+import { appSecret, startFlows } from "../support/flow-harness.ts";
 import { line } from "../support/meta.ts";
 import { type QuietStack, startQuietStack } from "../support/quiet-stack.ts";
 
@@ -289,5 +290,35 @@ describe("an account that Meta tells of", () => {
     expect(await flows.store.loadPointer(flows.wabaId)).toMatchObject({ businessId: flows.businessId });
     expect(await flows.fate(removed)).toBe("refused: owner_mismatch");
     expect(flows.isFunded()).toBe(true);
+  });
+
+  /** A producer can put anything on the queue; what it cannot is to prove that Meta said so. */
+  test.each([
+    ["by another secret", (notice: object) => provenNotice(notice as never, "another-secret")],
+    ["by what is no proof", (notice: object) => JSON.stringify({ ...notice, proof: "" })],
+    ["by nothing", (notice: object) => JSON.stringify(notice)],
+    [
+      "by the proof of another notice",
+      (notice: object) => {
+        const genuine = provenNotice({ ...notice, businessId: "98765432109000008" } as never, appSecret);
+        return JSON.stringify({ ...notice, proof: JSON.parse(genuine).proof });
+      },
+    ],
+  ])("and that is proved %s is not believed: no owner is stored, and no date to come", async (_how, forge) => {
+    const flows = await flowsOf({}, { sibling: false });
+    const before = await flows.store.loadPointer(flows.wabaId);
+    const other = { businessId: "98765432109000009" };
+    for (const notice of [
+      flows.told("PARTNER_REMOVED", flows.siblingId, other),
+      flows.told("PARTNER_ADDED", flows.wabaId, { ...other, requestedAt: "2099-01-01T00:00:00Z" }),
+      flows.told("ACCOUNT_DELETED", flows.wabaId, other),
+    ]) {
+      expect(await flows.deliver(JSON.parse(forge(notice)), { isForged: true })).toBe("acknowledged");
+      expect(flows.deadLetters.at(-1)).toMatchObject({ reason: "invalid_command" });
+    }
+    expect(flows.deadLetters).toHaveLength(3);
+    expect(await flows.store.loadPointer(flows.siblingId)).toBeUndefined();
+    expect(await flows.store.loadPointer(flows.wabaId)).toEqual(before);
+    expect(flows.announced.map(({ detailType }) => detailType)).not.toContain("Account Changed");
   });
 });

@@ -61,6 +61,10 @@ describe("npm run deploy", () => {
     ["config_not_valid", ["--stage", "dev", "--config", configFile("wrong.json", { ...config, creditLineId: "x" })]],
     ["config_of_other_stage", ["--stage", "dev", "--config", configFile("prod.json", { ...config, stage: "prod" })]],
     ["no_alarm_topics", ["--stage", "prod", "--config", configFile("prod.json", { ...config, stage: "prod" })]],
+    [
+      "no_on_call_principals",
+      ["--stage", "prod", "--config", configFile("open.json", { ...config, alarmTopicArns: ["arn:aws:sns:x:1:y"] })],
+    ],
   ])("stops with %s before it asks anything of AWS", async (reason, args) => {
     const { code, stderr } = await deploy(args);
     expect(stderr).toMatch(new RegExp(`^${reason}: `));

@@ -44,6 +44,19 @@ describe("alarms over the functions' own metrics", () => {
     },
   );
 
+  test.each([
+    ["Revoke Refused", "owner_mismatch"],
+    ["Command Blocked", "owner_unknown"],
+  ])("rise at the first %s for %s: it waits for a person, and no dead letter tells of it", (outcome, reason) => {
+    expect(detailTypes).toContain(outcome);
+    const Dimensions = Object.entries({ outcome, reason, service: "credit-lines-prod" }).map(([Name, Value]) => ({
+      Name,
+      Value,
+    }));
+    const alarms = own.filter((alarm) => JSON.stringify(alarm["Dimensions"]) === JSON.stringify(Dimensions));
+    expect(alarms).toMatchObject([{ Threshold: 1, Statistic: "Sum", TreatMissingData: "notBreaching" }]);
+  });
+
   test("rise when something has been unsettled for longer than it should", () => {
     const thresholds = own.map(({ MetricName, Threshold }) => [MetricName, Threshold]);
     expect(thresholds).toEqual(

@@ -122,6 +122,20 @@ test.each([
   template.resourceCountIs(type, count);
 });
 
+test("the State table's stream, which tells all that the table holds, refuses it as well", () => {
+  const { ResourcePolicy, StreamViewType } = resource("AWS::DynamoDB::Table", "State").Properties.StreamSpecification;
+  expect(StreamViewType).toBe("NEW_AND_OLD_IMAGES");
+  expect(ResourcePolicy.PolicyDocument.Statement).toEqual([
+    {
+      Effect: "Deny",
+      Principal: { AWS: "*" },
+      Action: ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
+      Resource: "*",
+      Condition: { Bool: { "aws:SecureTransport": "false" } },
+    },
+  ]);
+});
+
 test("everything at rest is encrypted by its service's own key: no queue, table, log, bus or bucket says otherwise", () => {
   for (const queue of propertiesOf("AWS::SQS::Queue")) expect(queue).toMatchObject({ SqsManagedSseEnabled: true });
   const [bucket] = propertiesOf("AWS::S3::Bucket");
@@ -531,7 +545,7 @@ describe("alarms", () => {
   const alarms = propertiesOf("AWS::CloudWatch::Alarm");
 
   test("tell in a sentence who is hurt, and wake the configured topics", () => {
-    expect(alarms).toHaveLength(3 * 4 + 4 + 8 + 12);
+    expect(alarms).toHaveLength(3 * 4 + 6 + 8 + 14);
     for (const alarm of alarms) {
       expect(alarm.AlarmDescription).toMatch(/^[A-Z].{40,}\. Runbook: infra\/ops\/runbooks\/[a-z-]+\.md$/);
       expect(alarm.AlarmActions).toEqual([topic]);
@@ -549,26 +563,58 @@ describe("alarms", () => {
   });
 
   test.each(commandNames)(
-    "H27i: rise when a %s command is dead, is dead for 10 days, or waits for 30 minutes",
+    "H27i: rise when a %s command is dead, some are dead every day for a week, or one waits for 30 minutes",
     (name) => {
       const watched = alarms
         .filter((alarm) => alarm.Namespace === "AWS/SQS")
-        .map((alarm) => `${alarm.MetricName} ${flatten(alarm.Dimensions[0].Value["Fn::GetAtt"][0])} ${alarm.Threshold}`)
+        .map(({ MetricName, Dimensions, Threshold, Statistic, Period, EvaluationPeriods }) => {
+          const queue = flatten(Dimensions[0].Value["Fn::GetAtt"][0]);
+          return `${MetricName} ${queue} ${Threshold} (${Statistic} of ${Period} s, ${EvaluationPeriods} in a row)`;
+        })
         .map((line) => line.replace(/[0-9A-F]{8} /, " "))
         .filter((line) => line.includes(` ${capitalized(name)}`));
       expect(watched.toSorted()).toEqual([
-        `ApproximateAgeOfOldestMessage ${capitalized(name)}DeadLetterQueue ${10 * 86_400}`,
-        `ApproximateAgeOfOldestMessage ${capitalized(name)}Queue ${30 * 60}`,
-        `ApproximateNumberOfMessagesVisible ${capitalized(name)}DeadLetterQueue 1`,
+        `ApproximateAgeOfOldestMessage ${capitalized(name)}Queue ${30 * 60} (Maximum of 300 s, 1 in a row)`,
+        // Never by the age of the oldest: who looks at a dead letter three times takes it out of that.
+        `ApproximateNumberOfMessagesVisible ${capitalized(name)}DeadLetterQueue 1 (Maximum of 60 s, 1 in a row)`,
+        `ApproximateNumberOfMessagesVisible ${capitalized(name)}DeadLetterQueue 1 (Maximum of 86400 s, 7 in a row)`,
       ]);
     },
   );
 
   test("rise when announcements lag, go to the bucket or are lost", () => {
-    const watched = alarms.map((alarm) => alarm.MetricName);
-    expect(watched).toEqual(
-      expect.arrayContaining(["IteratorAge", "OnFailureDestinationDeliveredEventCount", "DroppedEventCount"]),
+    const byFunction = [{ Name: "FunctionName", Value: { Ref: expect.stringContaining("PublishFunction") } }];
+    const byMapping = [
+      { Name: "EventSourceMappingUUID", Value: { Ref: expect.stringContaining("PublishFunctionStream") } },
+    ];
+    for (const [MetricName, Dimensions] of [
+      ["IteratorAge", byFunction],
+      ["DestinationDeliveryFailures", byFunction],
+      ["OnFailureDestinationDeliveredEventCount", byMapping],
+      ["DroppedEventCount", byMapping],
+    ] as const) {
+      expect(alarms).toContainEqual(expect.objectContaining({ Namespace: "AWS/Lambda", MetricName, Dimensions }));
+    }
+    // Lambda tells the last two only where the mapping is asked to.
+    expect(propertiesOf("AWS::Lambda::EventSourceMapping")).toContainEqual(
+      expect.objectContaining({ MetricsConfig: { Metrics: ["EventCount"] } }),
     );
+  });
+
+  test("rise when nobody reads the stream of a table that is written: then there is no age of an iterator to tell", () => {
+    const [stopped] = alarms.filter((alarm) => /its stream was not read/.test(alarm.AlarmDescription));
+    expect(stopped).toMatchObject({
+      Threshold: 1,
+      ComparisonOperator: "GreaterThanOrEqualToThreshold",
+      EvaluationPeriods: 24,
+      DatapointsToAlarm: 2,
+    });
+    const { expr_1: expression, ...metrics } = metricsOf(stopped);
+    expect(expression).toBe("IF(FILL(writes, 0) > 0 AND FILL(runs, 0) == 0, 1, 0)");
+    expect(metrics).toEqual({
+      writes: "AWS/DynamoDB ConsumedWriteCapacityUnits TableName=<State>: Sum of 3600 s",
+      runs: "AWS/Lambda Invocations FunctionName=<PublishFunction>: Sum of 3600 s",
+    });
   });
 
   test("rise when a run finds commands waiting for the system token", () => {
@@ -587,16 +633,27 @@ describe("alarms", () => {
     const bySilence = alarms.filter(({ TreatMissingData }) => TreatMissingData === "breaching");
     // Not by Lambda's invocations: those of one schedule would hide that another is off.
     expect(bySilence).toMatchObject([
-      {
-        MetricName: "SystemTokenDead",
-        Statistic: "SampleCount",
-        ComparisonOperator: "LessThanThreshold",
-        Threshold: 1,
-      },
-      { MetricName: "EstateScanAge", Statistic: "Maximum", ComparisonOperator: "GreaterThanOrEqualToThreshold" },
+      { ComparisonOperator: "LessThanThreshold", Threshold: 1, EvaluationPeriods: 2 },
+      { MetricName: "EstateScanAge", ComparisonOperator: "GreaterThanOrEqualToThreshold", Period: 3600 },
     ]);
-    expect(bySilence.map(({ Period }) => Period)).toEqual([900, 3600]);
+    // Filled: CloudWatch goes back to older periods before it calls one of them missing, and the sweep's quarter became an hour.
+    expect(metricsOf(bySilence[0])).toEqual({
+      expr_1: "FILL(sweeps, 0)",
+      sweeps: "CreditLines SystemTokenDead service=credit-lines-prod: SampleCount of 900 s",
+    });
   });
+
+  /** What an alarm over several metrics computes, and from which. */
+  function metricsOf(alarm: Properties | undefined): Record<string, string> {
+    return Object.fromEntries(
+      (alarm?.["Metrics"] ?? []).map(({ Id, Expression, MetricStat }: Properties) => {
+        if (MetricStat === undefined) return [Id, Expression];
+        const { Metric, Stat, Period } = MetricStat;
+        const dimensions = Metric.Dimensions.map(({ Name, Value }: Properties) => `${Name}=${flatten(Value)}`);
+        return [Id, `${Metric.Namespace} ${Metric.MetricName} ${dimensions.join()}: ${Stat} of ${Period} s`];
+      }),
+    );
+  }
 });
 
 describe("the webhook", () => {

@@ -18,9 +18,12 @@ test("every threat on the page names a test that shows how it is stopped", () =>
   expect(rows.filter((row) => testsOf(row).length === 0)).toEqual([]);
 });
 
+/** What a test file says in its code: neither in a comment nor in a test that is not run. */
+function codeOf(file: string): string {
+  const lines = existsSync(file) ? readFileSync(file, "utf8").split("\n") : [];
+  return lines.filter((line) => !/^\s*(\/\/|\/?\*)|\b(test|describe)\.(skip|todo)\b/.test(line)).join("\n");
+}
+
 test("every test that the page of threats names exists", () => {
-  const missing = rows.flatMap(testsOf).filter(({ file, title }) => {
-    return !existsSync(file) || !readFileSync(file, "utf8").includes(title);
-  });
-  expect(missing).toEqual([]);
+  expect(rows.flatMap(testsOf).filter(({ file, title }) => !codeOf(file).includes(title))).toEqual([]);
 });

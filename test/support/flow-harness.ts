@@ -13,6 +13,7 @@ import type { Variants } from "../../infra/local/meta/meta-variants.ts";
 import type { Waba } from "../../infra/local/meta/meta-world.ts";
 import type { CommandDeps } from "../../shared/command-deps.ts";
 import type { Continuation } from "../../shared/contracts/commands.ts";
+import { provenNotice } from "../../shared/contracts/content-hash.ts";
 import type { Business, Policy } from "../../shared/domain/business.ts";
 import { dueAt, dueEntries } from "../../shared/domain/business.ts";
 import type { RecordedEvent } from "../../shared/domain/events.ts";
@@ -23,6 +24,7 @@ import { createTransport } from "../../shared/graph/transport.ts";
 import { createLogger } from "../../shared/logging.ts";
 import { type Flow, queueHandler } from "../../shared/queue-handler.ts";
 import { firstSentAtOf, type Queues, receivesOf } from "../../shared/queues.ts";
+import { createProofCheck } from "../../shared/secrets.ts";
 import { createDueIndex } from "../../shared/store/due-index.ts";
 import { eventSchema } from "../../shared/store/items.ts";
 import { createStateStore } from "../../shared/store/state-store.ts";
@@ -36,6 +38,7 @@ const maxReceiveCount = 5;
 const functionMs = 30_000;
 const visibilityMs = 6 * functionMs;
 const sweepEveryMs = 5 * minuteMs;
+export const appSecret = "the-app-secret-of-the-flows";
 export const businessTokenSecret = "business-tokens/customer";
 
 type Work = Continuation["work"];
@@ -136,7 +139,7 @@ export async function startFlows(stack: QuietStack, { variants = {}, policy: cha
   };
   function handlerOf(work: Work, flow: (deps: CommandDeps) => Flow) {
     const deps = { ...common, queues: queuesOf(work) };
-    return queueHandler(deps, flow(deps));
+    return queueHandler({ ...deps, isProven: createProofCheck(async () => appSecret, now) }, flow(deps));
   }
   const handlers = {
     share: handlerOf("share", shareFlow),
@@ -207,10 +210,12 @@ export async function startFlows(stack: QuietStack, { variants = {}, policy: cha
     revoke: (overrides: Record<string, unknown> = {}) =>
       revokeCommand({ ...requestedAt(), ...("wabaId" in overrides ? {} : { businessId }), ...overrides }),
 
-    /** Sends a command and delivers it at once. */
-    deliver: (command: Record<string, unknown> & { type: string }) => {
-      const work = command.type === "account" ? "revoke" : (command.type as Work);
-      return receive({ work, record: sqsRecord(command, { sentAt: now() }), visibleAt: now() });
+    /** Sends a command, or what Meta tells of an account, and delivers it at once. */
+    deliver: (command: Record<string, unknown> & { type: string }, { isForged = false } = {}) => {
+      const isNotice = command.type === "account";
+      const body = isNotice && !isForged ? provenNotice(command as never, appSecret) : command;
+      const work = isNotice ? "revoke" : (command.type as Work);
+      return receive({ work, record: sqsRecord(body, { sentAt: now() }), visibleAt: now() });
     },
     /** Changes what Meta knows of the WABA, or of another one of the customer's. */
     changeWaba: (changes: Partial<Waba>) => meta.world({ wabas: [{ id: wabaId, ...changes } as Waba] }),

@@ -78,7 +78,7 @@ export async function judgeLetter(queue: CommandType, letter: Letter, deps: Judg
 
 type JudgedBody = Pick<JudgedLetter, "type" | "commandId" | "wabaId" | "businessId" | "diedOf"> & { verdict: Verdict };
 
-async function judgeBody(queue: CommandType, { body }: Letter, deps: JudgeDeps): Promise<JudgedBody> {
+async function judgeBody(queue: CommandType, { body, attributes }: Letter, deps: JudgeDeps): Promise<JudgedBody> {
   const now = deps.now();
   // As the function would read it after a replay: sent now.
   const parsed = parseBody(queue, body, { sentAt: now, clockSkewMs: deps.policy.clockSkewMs });
@@ -92,6 +92,11 @@ async function judgeBody(queue: CommandType, { body }: Letter, deps: JudgeDeps):
       return judgeLook(parsed.continuation, deps);
     case "notice": {
       const { commandId, wabaId, businessId } = parsed.notice;
+      if (attributes[ownAttributes.reason] !== undefined) {
+        const why = "its proof was not made with the app secret: it does not come from Meta";
+        const verdict: Verdict = { class: "never-valid", reason: "invalid_command", why };
+        return { type: "account", commandId, wabaId, businessId, verdict };
+      }
       const isRecorded = (await deps.store.loadCommand(commandId))?.outcome !== undefined;
       const verdict: Verdict = isRecorded
         ? { class: "already-done", why: "Meta's notice is recorded" }

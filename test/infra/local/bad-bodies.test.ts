@@ -33,6 +33,7 @@ const validateEvent = validatorOf("event");
 /** What the parser refuses although the schema does not, or cannot, see it. */
 const beyondSchema: { name: string; spoil: (command: object) => string }[] = [
   { name: "not JSON", spoil: (command) => JSON.stringify(command).slice(0, -1) },
+  { name: "a key twice", spoil: (command) => JSON.stringify(command).replace("{", '{"wabaId":"999999999999999",') },
   { name: "too large", spoil: (command) => JSON.stringify(command) + " ".repeat(17_000) },
   { name: "later than sent", spoil: (command) => JSON.stringify({ ...command, requestedAt: "2099-01-01T00:00:00Z" }) },
 ];

@@ -9,10 +9,14 @@ import { flatten } from "../stages.ts";
 import { uses } from "../permission-uses.ts";
 import { type Everything, runEverything, secrets } from "./everything.ts";
 
-const alarmSchema = z.object({
+const metricSchema = z.object({
   Namespace: z.string().default(""),
   MetricName: z.string().default(""),
   Dimensions: z.array(z.object({ Name: z.string(), Value: z.unknown() })).default([]),
+});
+/** Over one metric, or over what is computed from several. */
+const alarmSchema = metricSchema.extend({
+  Metrics: z.array(z.object({ MetricStat: z.object({ Metric: metricSchema }).optional() })).default([]),
 });
 
 let run: Everything;
@@ -132,6 +136,7 @@ test("every alarm over a metric of the functions' own hears one that was told in
   const alarms = Object.values(run.template.Resources).filter(({ Type }) => Type === "AWS::CloudWatch::Alarm");
   const heard = alarms
     .map(({ Properties }) => alarmSchema.parse(Properties))
+    .flatMap((alarm) => [alarm, ...alarm.Metrics.flatMap(({ MetricStat }) => MetricStat?.Metric ?? [])])
     .filter(({ Namespace }) => Namespace === metricNamespace)
     .map(({ Namespace, MetricName, Dimensions }) =>
       series(

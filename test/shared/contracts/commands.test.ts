@@ -36,6 +36,7 @@ function parse(type: CommandType, body: unknown, sentAt = now): ParsedBody {
         "body: too large",
         "requestedAt: later than the message was sent",
         "requestedBy: not well-formed Unicode",
+        "body: a key twice",
       ].includes(parsed.detail));
   if (!beyondSchemas) expect(validators[type](JSON.parse(text)), text).toBe(parsed.kind === "command");
   return parsed;
@@ -206,6 +207,22 @@ describe("a body is no command", () => {
   test("when it tries to reach past its own keys", () => {
     const body = JSON.stringify(bodies.verify).replace("{", '{"__proto__":{"reason":"x"},');
     expect(detailOf(parse("verify", body))).toContain("unknown keys: __proto__");
+  });
+
+  test.each([
+    ["the same", `"wabaId":"${wabaId}"`],
+    ["another value", '"wabaId":"999999999999999"'],
+    ["another spelling", String.raw`"waba\u0049d" : "999999999999999"`],
+  ])("when it names a key twice, with %s", (_title, first) => {
+    const text = JSON.stringify(bodies.verify);
+    const invalid = parse("verify", text.replace("{", `{${first},`));
+    expect(invalid).toMatchObject({ kind: "invalid", detail: "body: a key twice", wabaId });
+    expect(detailOf(parse("verify", text.replace(/}$/, `,${first}}`)))).toBe("body: a key twice");
+  });
+
+  test("but not for what only looks like a key within a text", () => {
+    const requestedBy = String.raw`a "wabaId": "b", \"c\":{}`;
+    expect(requestOf(parse("verify", { ...bodies.verify, requestedBy })).requestedBy).toBe(requestedBy);
   });
 
   test("when the one who asks is half a character: it could not be stored", () => {
