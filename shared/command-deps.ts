@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
-import { clientSettings } from "./aws-clients.ts";
+import { awsClient } from "./aws-clients.ts";
 import type { Continuation } from "./contracts/commands.ts";
 import { unseenForMs } from "./domain/ages.ts";
 import type { DueEntry, Policy } from "./domain/business.ts";
@@ -99,7 +99,7 @@ export function buildCommandDeps(
   const metrics = createMetrics(environment.STAGE);
   const store = watchingEffects(
     createStateStore({
-      client: new DynamoDBClient(clientSettings),
+      client: awsClient(DynamoDBClient),
       tableName: environment.STATE_TABLE_NAME,
       newId: randomUUID,
     }),
@@ -117,13 +117,13 @@ export function buildCommandDeps(
     graph: createGraph(caller),
     portfolio: createPortfolio(caller),
     quota: createQuota({ store, now, stopAt: others.stopAt, meter, systemToken, metrics }),
-    queues: createQueues(async () => new (await import("@aws-sdk/client-sqs")).SQSClient(clientSettings), {
+    queues: createQueues(async () => awsClient((await import("@aws-sdk/client-sqs")).SQSClient), {
       own: environment.QUEUE_URL,
       ownDeadLetters: environment.DEAD_LETTER_QUEUE_URL,
       wake: { ...others.wake, [work]: environment.QUEUE_URL },
     }),
     events: createEventBus(
-      async () => new (await import("@aws-sdk/client-eventbridge")).EventBridgeClient(clientSettings),
+      async () => awsClient((await import("@aws-sdk/client-eventbridge")).EventBridgeClient),
       environment.EVENT_BUS_NAME,
     ),
     log,
@@ -167,7 +167,7 @@ export function buildCallerDeps(
   return {
     transport: counted(transport, metrics, now),
     now,
-    ...createCredentials(new SecretsManagerClient(clientSettings), environment, now),
+    ...createCredentials(awsClient(SecretsManagerClient), environment, now),
   };
 }
 

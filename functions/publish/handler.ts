@@ -2,7 +2,7 @@ import middy from "@middy/core";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { EventBridgeClient } from "@aws-sdk/client-eventbridge";
 import type { DynamoDBBatchResponse, DynamoDBStreamEvent } from "aws-lambda";
-import { clientSettings } from "../../shared/aws-clients.ts";
+import { awsClient } from "../../shared/aws-clients.ts";
 import { clockOf } from "../../shared/command-deps.ts";
 import { parseEnvironment } from "../../shared/environment.ts";
 import { createEventBus } from "../../shared/event-bus.ts";
@@ -15,8 +15,8 @@ import { publishTransitions } from "./publish-transitions.ts";
 const environment = parseEnvironment(publishEnvironment, process.env);
 const metrics = createMetrics(environment.STAGE);
 const deps = {
-  events: createEventBus(() => new EventBridgeClient(clientSettings), environment.EVENT_BUS_NAME),
-  audit: createAuditStore(new DynamoDBClient(clientSettings), environment.AUDIT_TABLE_NAME),
+  events: createEventBus(() => awsClient(EventBridgeClient), environment.EVENT_BUS_NAME),
+  audit: createAuditStore(awsClient(DynamoDBClient), environment.AUDIT_TABLE_NAME),
   log: createLogger("publish"),
   now: clockOf(environment),
   metrics,

@@ -4,7 +4,7 @@ import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import type { LambdaClient } from "@aws-sdk/client-lambda";
 import type { Context } from "aws-lambda";
 import * as z from "zod/mini";
-import { clientSettings } from "../../shared/aws-clients.ts";
+import { awsClient } from "../../shared/aws-clients.ts";
 import { buildCallerDeps, clockOf } from "../../shared/command-deps.ts";
 import { metricDefinitions } from "../../shared/contracts/metrics.ts";
 import { siblingStates } from "../../shared/domain/ages.ts";
@@ -32,7 +32,7 @@ import { tendTokenBreaker } from "./token-breaker.ts";
 import { wakeStopped } from "./wake-stopped.ts";
 
 const environment = parseEnvironment(reconcileEnvironment, process.env);
-const client = new DynamoDBClient(clientSettings);
+const client = awsClient(DynamoDBClient);
 /** Made in the first run: the client is the heaviest of all. */
 let lambda: LambdaClient | undefined;
 const now = clockOf(environment);
@@ -47,7 +47,7 @@ const hourMs = 3_600_000;
 
 const { STATE_TABLE_NAME: tableName, AUDIT_TABLE_NAME: auditTableName, DUE_INDEX_NAME: indexName } = environment;
 const store = createStateStore({ client, tableName, newId: randomUUID });
-const queues = createQueues(async () => new (await import("@aws-sdk/client-sqs")).SQSClient(clientSettings), {
+const queues = createQueues(async () => awsClient((await import("@aws-sdk/client-sqs")).SQSClient), {
   wake: {
     share: environment.SHARE_QUEUE_URL,
     verify: environment.VERIFY_QUEUE_URL,
@@ -70,7 +70,7 @@ const deps = {
   checkToken: () => checkSystemToken(caller, environment.CREDIT_LINE_ID, AbortSignal.timeout(checkMsMax)),
   async feedCommands(enabled: boolean) {
     const aws = await import("@aws-sdk/client-lambda");
-    lambda ??= new aws.LambdaClient(clientSettings);
+    lambda ??= awsClient(aws.LambdaClient);
     const paused = await pauses.loadPauses();
     for (const [index, queue] of (["share", "verify", "revoke"] as const).entries()) {
       const UUID = environment.COMMAND_SOURCE_IDS[index];
@@ -100,7 +100,7 @@ const scanDeps: ScanDeps = {
   unaudited: createAuditGaps(client, auditTableName),
   announcing: {
     events: createEventBus(
-      async () => new (await import("@aws-sdk/client-eventbridge")).EventBridgeClient(clientSettings),
+      async () => awsClient((await import("@aws-sdk/client-eventbridge")).EventBridgeClient),
       environment.EVENT_BUS_NAME,
     ),
     audit: createAuditStore(client, auditTableName),

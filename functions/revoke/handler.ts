@@ -1,5 +1,5 @@
 import { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
-import { clientSettings } from "../../shared/aws-clients.ts";
+import { awsClient } from "../../shared/aws-clients.ts";
 import { buildCommandDeps } from "../../shared/command-deps.ts";
 import { parseEnvironment } from "../../shared/environment.ts";
 import { queueHandler } from "../../shared/queue-handler.ts";
@@ -16,7 +16,7 @@ const common = buildCommandDeps("revoke", environment, {
 });
 const { APP_SECRET_NAME: appSecret } = environment;
 function readAppSecret(name: string): Promise<string> {
-  return readSecretText(new SecretsManagerClient(clientSettings), name);
+  return readSecretText(awsClient(SecretsManagerClient), name);
 }
 const deps =
   appSecret === undefined

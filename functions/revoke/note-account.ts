@@ -21,7 +21,7 @@ export async function noteAccount(notice: AccountNotice, turn: Turn, deps: Comma
       await store.claimOwner(wabaId, businessId, { overPendingRevoke: true });
       return;
     case "PARTNER_ADDED":
-      await store.saveAdded(wabaId, notice.at);
+      await store.saveAdded(wabaId, notice.at, businessId);
       await lookAgain(wabaId, turn, deps);
       return;
     case "ACCOUNT_DELETED":

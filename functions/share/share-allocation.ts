@@ -89,8 +89,10 @@ async function findOwner(
   const older = new LaterError("an older revoke of this WABA comes first", lookDelayMs(1, policy.settleWindowMs));
   if (waiting.length > 0 && pointer?.businessId !== undefined) throw older;
 
-  // Of a business that the command names, the state is loaded first: then this one reading serves the decision, too (I10).
-  const facts = request.businessId === undefined ? undefined : await loadFacts(request, request.businessId, deps);
+  // Of a business that the command or Meta's news names, the state is loaded first: then this one reading serves the decision,
+  // too (I10). The reading says who the owner is, whatever was named.
+  const named = request.businessId ?? pointer?.hintedOwner;
+  const facts = named === undefined ? undefined : await loadFacts(request, named, deps);
   const reply = await graph.readWaba(wabaId, request.businessTokenSecret, turn.signal);
   if (!reply.ok) {
     if (reply.failure.class !== "missing") throw blocked(reply.failure, undefined);

@@ -2,7 +2,7 @@ import middy from "@middy/core";
 import { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 import { SQSClient } from "@aws-sdk/client-sqs";
 import type { LambdaFunctionURLEvent, LambdaFunctionURLResult } from "aws-lambda";
-import { clientSettings } from "../../shared/aws-clients.ts";
+import { awsClient } from "../../shared/aws-clients.ts";
 import { clockOf } from "../../shared/command-deps.ts";
 import { metricDefinitions } from "../../shared/contracts/metrics.ts";
 import { parseEnvironment } from "../../shared/environment.ts";
@@ -15,8 +15,8 @@ import { queueAll } from "./queue-all.ts";
 import { receiveWebhook } from "./receive-webhook.ts";
 
 const environment = parseEnvironment(webhookEnvironment, process.env);
-const secrets = new SecretsManagerClient(clientSettings);
-const sqs = new SQSClient(clientSettings);
+const secrets = awsClient(SecretsManagerClient);
+const sqs = awsClient(SQSClient);
 const now = clockOf(environment);
 const metrics = createMetrics(environment.STAGE);
 // A new app secret stands here before Meta signs with it: what is kept is five minutes old at most.

@@ -88,7 +88,9 @@ function hints({
   return `
 The stack runs. Some things to try in another terminal:
 
-  share a line        ${aws} sqs send-message --queue-url ${queues.share} --message-body '${JSON.stringify(command)}'
+  share a line        npx credit-lines --endpoint ${endpoint} share ${wabaId} --currency USD --wait
+  the same, as a producer does
+                      ${aws} sqs send-message --queue-url ${queues.share} --message-body '${JSON.stringify(command)}'
   ask as on call      npx credit-lines --endpoint ${endpoint} explain ${wabaId}
   read the events     curl '${endpoint}/_local/events?after=0'
   read the table      ${aws} dynamodb scan --table-name ${tables.state}

@@ -17,7 +17,7 @@ ledger of the stand-in for Meta.
 
   --drift               another sample: hands at Meta and at our table, and how estate scans find and heal it
   --import              another sample: the first day of a partner who has shared its line before
-  --input FILE          commands of your own instead: one JSON object a line
+  --input FILE          commands of your own instead, one JSON object a line, as shared/contracts/README.md shows them
   --world FILE          JSON, what Meta knows (default: infra/local/sample/world.ts)
   --stage-config FILE   JSON, laid over the stage "local"
   --json                one JSON object per command on standard output:

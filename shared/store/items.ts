@@ -248,6 +248,8 @@ export const pointerSchema = storedItem(
     wabaId: text,
     businessId: z.optional(text),
     addedAt: z.optional(time),
+    /** The owner as Meta's news of that named it. It says only which state to load first, never who the owner is. */
+    hintedOwner: z.optional(text),
     version: z.number(),
     pendingRevoke: z.optional(kept({ requests: z.array(revokeRequestSchema), since: time, due: dueSchema })),
   }),

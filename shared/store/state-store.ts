@@ -48,8 +48,8 @@ export type StateStore = LimitStore & {
 
   /** Stores the owner, once. A pending revoke stops it (R1) unless `overPendingRevoke`. Answers the pointer as it stands. */
   claimOwner(wabaId: string, businessId: string, options: { overPendingRevoke: boolean }): Promise<Pointer>;
-  /** Stores when Meta told us that the WABA was added to the partner; the latest time stays. */
-  saveAdded(wabaId: string, addedAt: number): Promise<void>;
+  /** Stores when Meta told us that the WABA was added to the partner, and the owner it named; the latest time stays. */
+  saveAdded(wabaId: string, addedAt: number, hintedOwner?: string): Promise<void>;
   /** Parks, replaces or (undefined) removes the revokes that wait for the owner; guarded by the version loaded. */
   savePendingRevoke(wabaId: string, loaded: Pointer | undefined, pending: Pointer["pendingRevoke"]): Promise<boolean>;
 };
@@ -235,15 +235,22 @@ export function createStateStore(deps: {
       }
     },
 
-    async saveAdded(wabaId, addedAt) {
+    async saveAdded(wabaId, addedAt, hintedOwner) {
+      const hint = hintedOwner === undefined ? "" : ", hintedOwner = :hint";
       try {
         await client.send(
           new UpdateItemCommand({
             TableName,
             Key: marshall({ pk: keys.waba(wabaId) }),
-            UpdateExpression: "SET wabaId = :waba, addedAt = :added, version = if_not_exists(version, :zero) + :one",
+            UpdateExpression: `SET wabaId = :waba, addedAt = :added, version = if_not_exists(version, :zero) + :one${hint}`,
             ConditionExpression: "attribute_not_exists(addedAt) OR addedAt < :added",
-            ExpressionAttributeValues: marshall({ ":waba": wabaId, ":added": addedAt, ":zero": 0, ":one": 1 }),
+            ExpressionAttributeValues: toItem({
+              ":waba": wabaId,
+              ":added": addedAt,
+              ":hint": hintedOwner,
+              ":zero": 0,
+              ":one": 1,
+            }),
           }),
         );
       } catch (error) {

@@ -98,6 +98,13 @@ describe("the run", () => {
     ]);
   });
 
+  test("ends with an error when no row has such a name, or the one that was asked for could not be measured", async () => {
+    expect(await run(["--only", "light.colour"])).toBe(2);
+    expect(notes).toContain("No row's name begins with light.colour");
+    const broken = suiteOf("broken", () => Promise.reject(new Error("no such stack")));
+    expect(await run(["--only", "broken.part"], [broken, heavy])).toBe(1);
+  });
+
   test("goes on after a suite that fails, and ends with an error that names it", async () => {
     const broken = suiteOf("broken", () => Promise.reject(new Error("no such stack")));
     expect(await run(["--json"], [broken, heavy])).toBe(1);

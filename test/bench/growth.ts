@@ -1,6 +1,7 @@
 import { DynamoDBClient, GetItemCommand, UpdateTableCommand } from "@aws-sdk/client-dynamodb";
 import { marshall } from "@aws-sdk/util-dynamodb";
 import { dueShardOf, keys } from "../../shared/store/items.ts";
+import { prices } from "./prices.ts";
 import { startQuietPartner } from "./quiet-partner.ts";
 import { quantile, ratios, row, summarize } from "./rows.ts";
 import type { Bench, Suite } from "./run-bench.ts";
@@ -8,6 +9,9 @@ import type { Bench, Suite } from "./run-bench.ts";
 const sizes = [100, 1000, 10_000, 100_000];
 const rounds = 25;
 const manyWabas = 50;
+/** Businesses of so many WABAs that are timed, after one that is counted; and the last WABAs of each that are. */
+const businessesTimed = 4;
+const wabasTimed = 8;
 
 type Partner = Awaited<ReturnType<typeof startQuietPartner>>;
 
@@ -96,42 +100,103 @@ async function growTable(add: Bench["add"], plot: Bench["plot"], progress: Bench
   }
 }
 
+/**
+ * Businesses that grow to 50 WABAs, and beside each of their last ones the second WABA of a small business: of the same
+ * commands, what differs is the item. Units are counted at the first such business, times are taken while nobody counts.
+ */
 async function growBusiness(add: Bench["add"], plot: Bench["plot"], progress: Bench["progress"]): Promise<void> {
   const partner = await startQuietPartner();
+  const { meter, meta, stack } = partner;
+  const large = ofEach();
+  const small = ofEach();
+  const points: [number, number][] = [];
+  let bytes = 0;
+
+  async function run(size: typeof large, name: keyof typeof large, id: string): Promise<void> {
+    const before = meta.model.calls.length;
+    const ms = await partner[name](id);
+    const { writeUnits, indexUnits, readUnits, itemBytes } = meter.take();
+    const one = size[name];
+    one.calls = meta.model.calls.length - before;
+    bytes = Math.max(bytes, itemBytes);
+    // A meter that is off counts nothing, and takes no time.
+    if (writeUnits === 0) one.times.push(ms);
+    else Object.assign(one, { writes: writeUnits + indexUnits, reads: readUnits });
+  }
+
+  async function runBoth(size: typeof large, wabaId: string): Promise<void> {
+    await run(size, "share", wabaId);
+    await run(size, "verify", wabaId);
+  }
+
   try {
-    const { businessId, wabaIds } = await partner.meta.customer(manyWabas);
-    const shares: [number, number][] = [];
-    const calls: [number, number][] = [];
-    let bytes = 0;
-    partner.meter.connect(partner.stack.endpoint);
-    for (const [index, wabaId] of wabaIds.entries()) {
-      const before = partner.meta.model.calls.length;
-      await partner.share(wabaId);
-      await partner.verify(wabaId);
-      const { writeUnits, indexUnits, itemBytes } = partner.meter.take();
-      shares.push([index + 1, writeUnits + indexUnits]);
-      calls.push([index + 1, partner.meta.model.calls.length - before]);
-      bytes = itemBytes;
+    for (let business = 0; business <= businessesTimed; business += 1) {
+      const { businessId, wabaIds } = await meta.customer(manyWabas);
+      if (business === 0) meter.connect(stack.endpoint);
+      for (const [index, wabaId] of wabaIds.entries()) {
+        const isBeside = index >= manyWabas - (business === 0 ? 1 : wabasTimed);
+        await runBoth(isBeside || business === 0 ? large : ofEach(), wabaId);
+        if (business === 0) points.push([index + 1, large.share.writes + large.verify.writes]);
+        if (!isBeside) continue;
+        const other = await meta.customer(2);
+        const [firstId = "", secondId = ""] = other.wabaIds;
+        await runBoth(ofEach(), firstId);
+        await runBoth(small, secondId);
+        if (index === manyWabas - 1) await run(small, "revoke", other.businessId);
+      }
+      await run(large, "revoke", businessId);
+      meter.close();
+      progress(`growth: ${business} of ${businessesTimed} businesses of ${manyWabas} WABAs`);
     }
-    progress(`growth: a business has ${manyWabas} WABAs`);
-    await partner.revoke(businessId);
-    const revoke = partner.meter.take();
-    add(
-      row("growth.wabas.item-bytes", bytes, "bytes"),
-      row("growth.wabas.share.write-units", shares.at(-1)?.[1] ?? 0, "WRU", { baseline: shares[0]?.[1] ?? 0 }),
-      row("growth.wabas.share.graph-calls", calls.at(-1)?.[1] ?? 0, "calls", { baseline: calls[0]?.[1] ?? 0 }),
-      row("growth.wabas.revoke.write-units", revoke.writeUnits + revoke.indexUnits, "WRU"),
-    );
+    for (const name of ["share", "verify", "revoke"] as const) {
+      const [many, few] = [large[name], small[name]];
+      const moreMs = summarize(many.times).median - summarize(few.times).median;
+      const dollars = (many.writes - few.writes) * prices.dynamoDb.writeUnit * 1e6;
+      add(
+        row(`growth.wabas.${name}.time`, quantile(many.times, 0.25) / quantile(few.times, 0.25), "×", {
+          spread: summarize(ratios(many.times, few.times)).spread,
+          target: { atMost: 1.2 },
+          ifMissed:
+            `${moreMs.toFixed(0)} ms more here, for an item of ${Math.round(bytes / 1024)} KB that is sent, parsed and written whole` +
+            (name === "revoke"
+              ? `, and for a look at the funding of each WABA, one after the other: ${many.calls} calls to Meta in place of ` +
+                `${few.calls}, of 400 ms each in service. A few at a time would be as quick as one`
+              : `; the ${many.calls} calls to Meta, which answers at once here, take ${many.calls * 400} ms in service. An item ` +
+                "for each WABA would change it"),
+        }),
+        row(`growth.wabas.${name}.units`, (many.writes + many.reads) / (few.writes + few.reads), "×", {
+          target: { atMost: 1.2 },
+          ifMissed:
+            "DynamoDB bills each write of the whole item, and one in the transaction with the command's outcome twice: " +
+            `$${dollars.toFixed(0)} more a million. Entries without what others imply (line, method, the funding that equals its ` +
+            "credential) would be a quarter shorter, and harder to read; flat would only be an item for each WABA, and then no " +
+            "revocation could take all of them in one write (R2, R6)",
+        }),
+        row(`growth.wabas.${name}.write-units`, many.writes, "WRU", { baseline: few.writes }),
+        row(`growth.wabas.${name}.read-units`, many.reads, "RRU", { baseline: few.reads }),
+        row(`growth.wabas.${name}.graph-calls`, many.calls, "calls", { baseline: few.calls }),
+      );
+    }
+    add(row("growth.wabas.item-bytes", bytes, "bytes"));
     plot({
       name: "growth-wabas",
       title: "Write units of a share up to verified, by the WABAs its business has",
       x: { label: "WABAs of the business" },
       y: { label: "write units" },
-      series: [{ name: "share", points: shares }],
+      series: [{ name: "share", points }],
     });
   } finally {
     await partner.close();
   }
+}
+
+/** What a command costs: its calls to Meta and units, the last time they were counted, and its times (ms). */
+function measured() {
+  return { calls: 0, writes: 0, reads: 0, times: [] as number[] };
+}
+
+function ofEach() {
+  return { share: measured(), verify: measured(), revoke: measured() };
 }
 
 /**

@@ -11,7 +11,13 @@ import { localClient } from "../../infra/local/observe.ts";
 import { createMeter, type Usage } from "./meter.ts";
 
 /** One customer business of the stand-in for Meta. */
-export type Customer = { businessId: string; wabaIds: string[]; secret: string };
+export type Customer = {
+  businessId: string;
+  wabaIds: string[];
+  secret: string;
+  /** One that the customer has not shared with the partner yet. */
+  nextWabaId?: string;
+};
 
 /** What one command cost: at AWS, and which calls at Meta, from its message until all is quiet. */
 export type Spent = Usage & { calls: LedgerCall[] };
@@ -37,9 +43,12 @@ export async function startStage(
         ...customers.map(({ secret, wabaIds }) => ({ value: tokenOf(secret), kind: "business", wabaIds })),
       ],
       businesses: customers.map(({ businessId: id }) => ({ id, name: `Customer ${id}` })),
-      wabas: customers.flatMap(({ businessId, wabaIds }) =>
-        wabaIds.map((id) => ({ id, ownerBusinessId: businessId, currency: "EUR" })),
-      ),
+      wabas: customers.flatMap(({ businessId: ownerBusinessId, wabaIds, nextWabaId }) => [
+        ...wabaIds.map((id) => ({ id, ownerBusinessId, currency: "EUR" })),
+        ...(nextWabaId === undefined
+          ? []
+          : [{ id: nextWabaId, ownerBusinessId, currency: "EUR", sharedWithPartner: false }]),
+      ]),
     },
   };
   const paths = Object.fromEntries(
@@ -107,6 +116,9 @@ export async function startStage(
   };
 }
 
+/** Nothing was asked of AWS for so long: a command and what it set off are over. */
+const quietMs = 400;
+
 /** A stage with a meter on it, and a partner who sends one command after the other. */
 export async function startPartner(
   customers: readonly Customer[],
@@ -125,8 +137,15 @@ export async function startPartner(
       const heard = stack.aws.events().length;
       meter.take();
       await stage.tell(type, about);
-      await stage.hear(detailType, { heard, alsoUntil: () => meter.idleMs() > 400 });
+      await stage.hear(detailType, { heard, alsoUntil: () => meter.idleMs() > quietMs });
       return { ...meter.take(), calls: meta.calls.slice(before) };
+    },
+    /** The customer shares a WABA with the partner; Meta tells the webhook, and that is noted. */
+    async arrive(wabaId: string): Promise<void> {
+      meter.take();
+      await stage.control("_world", { wabas: [{ id: wabaId, sharedWithPartner: true }] });
+      while (meter.take().requests["dynamodb.UpdateItem"] === undefined) await sleep(50);
+      while (meter.idleMs() <= quietMs) await sleep(50);
     },
     async close(): Promise<void> {
       meter.close();

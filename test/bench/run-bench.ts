@@ -62,12 +62,12 @@ export async function runBench(
   function progress(text: string): void {
     note(`${((Date.now() - startedAt) / 1000).toFixed(0).padStart(4)} s  ${text}\n`);
   }
+  function keep(one: Row): void {
+    rows.push(one);
+    if (json) out(`${JSON.stringify(one)}\n`);
+  }
   function add(...some: Row[]): void {
-    for (const one of some) {
-      if (!one.name.startsWith(only)) continue;
-      rows.push(one);
-      if (json) out(`${JSON.stringify(one)}\n`);
-    }
+    for (const one of some) if (one.name.startsWith(only)) keep(one);
   }
   for (const suite of chosen) {
     const { name, about, run } = suite;
@@ -88,7 +88,8 @@ export async function runBench(
       await Promise.race([run(bench), silence.lasted]);
     } catch (error) {
       note(`${error instanceof Error ? error.stack : String(error)}\n`);
-      add(unmeasured(`${name}.failed`, "", error instanceof Error ? error.message : String(error)));
+      // Whatever was asked for of it: a part that could not be measured must not end as if there were none.
+      keep(unmeasured(`${name}.failed`, "", error instanceof Error ? error.message : String(error)));
     } finally {
       silence.end();
     }
@@ -101,6 +102,10 @@ export async function runBench(
     const taken = row("bench.minutes", minutes, "min", { target: { atMost: 15 }, ifMissed });
     add(taken);
     writeSection(root, suites, completeRun, [taken], []);
+  }
+  if (rows.length === 0) {
+    note(`No row's name begins with ${only}\n`);
+    return 2;
   }
   if (!json) out(`${tableOf(rows)}\n`);
   const broken = rows.filter(({ reason, value }) => reason === unexplained || Number.isNaN(value));
@@ -143,7 +148,8 @@ function helpOf(suites: readonly Suite[]): string {
 
 npm run bench                     everything; writes BENCHMARKS.md and its plots, a family of rows at a time
 npm run bench -- --only PREFIX    the rows whose names begin so; only families that are run whole are written
-npm run bench -- --json           one JSON object a row: name, value, unit, baseline?, spread?, target?, held?, reason?
+npm run -s bench -- --json        one JSON object a row: name, value, unit, baseline?, spread?, target?, held?, reason?;
+                                  -s keeps npm's own lines from the standard output
 
 ${suites.map(({ name, about }) => `  ${`${name}.*`.padEnd(12)} ${about}`).join("\n")}
 

@@ -257,6 +257,38 @@ describe("a customer who leaves", () => {
   });
 });
 
+describe("a WABA whose PARTNER_ADDED names an owner", () => {
+  test.each([
+    ["and the right one is shared by the one reading that confirms it", undefined, 1],
+    ["and a wrong one is shared with its own business, by a second reading", "110000000009999", 2],
+  ])("%s", async (_, named, readings) => {
+    const flows = await flowsOf({}, { sibling: false });
+    const { siblingId, businessId, meta } = flows;
+    await flows.deliver(flows.told("PARTNER_ADDED", siblingId, { businessId: named ?? businessId }));
+    const share = flows.share({ wabaId: siblingId });
+    await flows.deliver(share);
+    expect(flows.said(share)).toEqual(["Share Accepted"]);
+    const calls = meta.model.calls.filter(({ method, path }) => method === "GET" && path.endsWith(siblingId));
+    expect(calls).toHaveLength(readings);
+    expect(await flows.store.loadPointer(siblingId)).toMatchObject({ businessId });
+  });
+
+  test("is nobody's by that: a revoke waits for Meta's word, and an older share behind it", async () => {
+    const flows = await flowsOf({}, { sibling: false });
+    const { siblingId, businessId } = flows;
+    await flows.deliver(flows.told("PARTNER_ADDED", siblingId, { businessId }));
+    await flows.leave(siblingId);
+    const revoke = flows.revoke({ wabaId: siblingId });
+    await flows.deliver(revoke);
+    expect(await flows.fate(revoke)).toBeUndefined();
+    expect(await flows.store.loadPointer(siblingId)).toMatchObject({ pendingRevoke: { requests: [{}] } });
+    expect(flows.isFunded()).toBe(true);
+    const share = flows.share({ wabaId: siblingId, requestedAt: new Date(flows.now() - minuteMs).toISOString() });
+    await flows.deliver(share);
+    expect(await flows.fate(share)).toBe("refused: superseded");
+  });
+});
+
 describe("an account that Meta tells of", () => {
   test.each(["ACCOUNT_DELETED", "DISABLED_UPDATE"])(
     "by %s is recorded and announced once, and nothing is revoked",

@@ -1,4 +1,4 @@
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { localStage, parseStageConfig, readStageConfig, stageConfigFromContext } from "../../infra/config.ts";
@@ -11,6 +11,23 @@ function configFile(name: string, content: unknown): string {
   writeFileSync(file, typeof content === "string" ? content : JSON.stringify(content));
   return file;
 }
+
+test("the page about deployment tells every key of a stage, and its default", () => {
+  const page = readFileSync("infra/deploy.md", "utf8");
+  const stage = { stage: "dev", partnerBusinessId: "100000000000001", creditLineId: "200000000000001" };
+  const defaults: Record<string, unknown> = parseStageConfig(stage, "the test");
+  const rows = [...page.matchAll(/^\| ((?:`\w+`(?:, )?)+) \| (.*?) \| /gm)].flatMap(([, keys = "", told = ""]) =>
+    [...keys.matchAll(/\w+/g)].map(([key]) => ({ key, told })),
+  );
+  for (const { key, told } of rows) {
+    if (told === "needed" || told.includes("none") || told.includes("<stage>")) continue;
+    // Of what depends on the stage, the row tells in words.
+    const shown = key === "retention" ? { logDays: 90 } : defaults[key];
+    expect(told, key).toBe(`\`${JSON.stringify(shown)}\``);
+  }
+  const optional = ["systemUserId", "appSecretName", "verifyTokenSecretName"];
+  expect(rows.map(({ key }) => key).toSorted()).toEqual([...Object.keys(defaults), ...optional].toSorted());
+});
 
 describe("a stage", () => {
   test("needs only its name, the partner's business and the credit line", () => {

@@ -226,7 +226,7 @@ export function createMemoryStore(table: MemoryTable, newId: () => string, send:
       });
     },
 
-    async saveAdded(wabaId, addedAt) {
+    async saveAdded(wabaId, addedAt, hintedOwner) {
       const pk = keys.waba(wabaId);
       await send("saveAdded", () =>
         table.write([
@@ -236,7 +236,13 @@ export function createMemoryStore(table: MemoryTable, newId: () => string, send:
             next: (item) => ({
               ...item,
               pk,
-              pointer: { ...item?.pointer, wabaId, addedAt, version: (item?.pointer?.version ?? 0) + 1 },
+              pointer: {
+                ...item?.pointer,
+                wabaId,
+                addedAt,
+                ...(hintedOwner === undefined ? {} : { hintedOwner }),
+                version: (item?.pointer?.version ?? 0) + 1,
+              },
             }),
           },
         ]),

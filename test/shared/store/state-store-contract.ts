@@ -479,6 +479,18 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
         });
       });
 
+      test("the owner it named is kept as a hint, which neither is the stored owner nor stands in its way", async () => {
+        const wabaId = newId("12");
+        await store.saveAdded(wabaId, at, "1102");
+        await store.saveAdded(wabaId, at - 1, "1103");
+        await store.saveAdded(wabaId, at + 1);
+        const hinted = await store.loadPointer(wabaId);
+        expect(hinted).toMatchObject({ addedAt: at + 1, hintedOwner: "1102" });
+        expect(hinted?.businessId).toBeUndefined();
+        const claimed = await store.claimOwner(wabaId, "1101", { overPendingRevoke: false });
+        expect(claimed).toMatchObject({ businessId: "1101", hintedOwner: "1102" });
+      });
+
       test("a write that was decided without it is lost", async () => {
         const wabaId = newId("12");
         await store.savePendingRevoke(wabaId, undefined, pendingRevoke());
