@@ -1,6 +1,6 @@
 import { ArnFormat, Duration, RemovalPolicy, Stack, Validations } from "aws-cdk-lib";
 import { Policy, PolicyStatement, Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
-import type { Code } from "aws-cdk-lib/aws-lambda";
+import type { Code, RecursiveLoop } from "aws-cdk-lib/aws-lambda";
 import { Architecture, CfnFunction, Function as LambdaFunction, Runtime } from "aws-cdk-lib/aws-lambda";
 import { LogGroup } from "aws-cdk-lib/aws-logs";
 import { flattenCfnReference } from "cdk-nag/lib/utils/flatten-cfn-reference.js";
@@ -35,6 +35,7 @@ export type FunctionProps<Environment> = {
   policies?: Policy[];
   /** Only where anybody can call the function: a queue's receive that is throttled is lost to its message. */
   reservedConcurrency?: number | undefined;
+  recursiveLoop?: RecursiveLoop;
   /** One sentence for the alarm: who is hurt when this function fails. */
   errorImpact: string;
 };
@@ -75,6 +76,7 @@ export function creditLinesFunction<Environment>(
     handler: `${props.name}/handler.handler`,
     environment: props.environment,
     reservedConcurrentExecutions: props.reservedConcurrency,
+    ...(props.recursiveLoop === undefined ? {} : { recursiveLoop: props.recursiveLoop }),
     role,
     logGroup,
   });

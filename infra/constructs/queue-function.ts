@@ -1,6 +1,7 @@
 import { Duration, Stack } from "aws-cdk-lib";
 import { AccountPrincipal, PolicyStatement } from "aws-cdk-lib/aws-iam";
 import type { EventSourceMapping } from "aws-cdk-lib/aws-lambda";
+import { RecursiveLoop } from "aws-cdk-lib/aws-lambda";
 import type { QueueProps } from "aws-cdk-lib/aws-sqs";
 import { Queue, QueueEncryption } from "aws-cdk-lib/aws-sqs";
 import { Construct } from "constructs";
@@ -85,6 +86,9 @@ export function queueFunction<Environment>(
       { actions: ["sqs:SendMessage"], resources: [queue.queueArn, deadLetterQueue.queueArn] },
       ...props.grants,
     ],
+    // A message that waits is copied into its own queue as often as it takes (Q1). Lambda would take its 17th round for a mistake,
+    // and put it among the dead letters.
+    recursiveLoop: RecursiveLoop.ALLOW,
   });
   const source = lambda.addEventSourceMapping("Commands", {
     eventSourceArn: queue.queueArn,

@@ -236,6 +236,11 @@ describe("functions", () => {
     }
   });
 
+  test("those that copy what waits into their own queue may do so more often than Lambda's sixteen rounds", () => {
+    const looping = functionNames.filter((name) => functionOf(name).RecursiveLoop === "Allow");
+    expect(looping.toSorted()).toEqual(["revoke", "share", "verify"]);
+  });
+
   test.each(functionNames)("%s is traced by Lambda itself, and is not made before it may send traces", (name) => {
     expect(functionOf(name).TracingConfig).toEqual({ Mode: "Active" });
     const { DependsOn } = resource("AWS::Lambda::Function", `${capitalized(name)}Function`) as { DependsOn?: string[] };
