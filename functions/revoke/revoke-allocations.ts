@@ -288,20 +288,31 @@ async function isStillFunded(
 ): Promise<RevocationRun["stillFunded"]> {
   const credentials = new Set(credentialsOf(business, readings));
   if (credentials.size === 0) return false;
-  for (const [wabaId, waba] of Object.entries(business.wabas)) {
-    const funding = await deps.graph.readFunding(wabaId, undefined, turn.signal);
-    if (!funding.known) {
-      const invisible =
-        funding.failure?.reason === "waba_not_visible" || funding.failure?.reason === "permission_denied";
-      if (invisible) continue;
-      return "unread";
+  const wabaIds = Object.keys(business.wabas);
+  for (let start = 0; start < wabaIds.length; start += readsAtOnce) {
+    const page = wabaIds.slice(start, start + readsAtOnce);
+    const reads = page.map((wabaId) => deps.graph.readFunding(wabaId, undefined, turn.signal));
+    // All of them: the handler never returns with a call pending.
+    const answers = await Promise.allSettled(reads);
+    for (const [index, answer] of answers.entries()) {
+      if (answer.status === "rejected") throw answer.reason;
+      const { value: funding } = answer;
+      if (!funding.known) {
+        const invisible =
+          funding.failure?.reason === "waba_not_visible" || funding.failure?.reason === "permission_denied";
+        if (invisible) continue;
+        return "unread";
+      }
+      if (funding.id === undefined || !credentials.has(funding.id)) continue;
+      turn.log.warn("A WABA is still funded by us", { wabaId: page[index] });
+      return true;
     }
-    if (funding.id === undefined || !credentials.has(funding.id)) continue;
-    turn.log.warn("A WABA is still funded by us", { wabaId, status: waba.status });
-    return true;
   }
   return false;
 }
+
+/** One after the other, the WABAs of a business with some hundred would take all of a turn, and each turn begins anew. */
+const readsAtOnce = 10;
 
 function credentialsOf(business: Business, readings: RecordReading[]): string[] {
   const own = readings.filter((reading) => reading.receivingBusinessId === business.businessId);

@@ -204,6 +204,24 @@ describe("a revocation", () => {
     },
   );
 
+  test("asks what pays for its WABAs side by side: one after the other, hundreds would never fit into a turn", async () => {
+    const flows = await flowsOf();
+    await flows.deliver(flows.share());
+    await flows.deliver(flows.share({ wabaId: flows.siblingId }));
+    await flows.live(20 * minuteMs);
+    const bothAsked = Promise.withResolvers<void>();
+    flows.meddle("readFunding", async (read) => {
+      await bothAsked.promise;
+      return read();
+    });
+    flows.meddle("readFunding", (read) => {
+      bothAsked.resolve();
+      return read();
+    });
+    expect(await flows.deliver(flows.revoke())).toBe("acknowledged");
+    expect((await flows.business()).revocation?.state).toBe("done");
+  });
+
   test("of nothing deletes no share that came after it, however slow its worker is", async () => {
     const flows = await flowsOf();
     const { meta, businessId, wabaId } = flows;
