@@ -247,9 +247,8 @@ export const mutants: readonly Mutant[] = [
         (real) =>
         (...args) => {
           const settlement = real(...args);
-          const { intent, due: _none, ...waba } = settlement.waba;
-          const isOpen = intent !== undefined || settlement.recordIntent !== undefined;
-          if (isOpen || waba.lastFailure === undefined) return settlement;
+          const { due: _none, ...waba } = settlement.waba;
+          if (settlement.doubt !== undefined || waba.lastFailure === undefined) return settlement;
           const { business: item } = settlement.change;
           const wabas = { ...item.wabas, [settlement.wabaId]: waba };
           return { ...settlement, waba, change: { ...settlement.change, business: { ...item, wabas } } };
