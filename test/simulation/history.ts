@@ -7,6 +7,8 @@ export const creditLineId = "200000000000001";
 export const secretPrefix = "business-tokens/";
 export const settleWindowMs = 1_800_000;
 export const clockSkewMs = 300_000;
+/** The last scans, once nothing goes wrong any more. */
+export const scansAfterMs = [3_600_000, 7_200_000, 12_300_000];
 /** What A2 and A3 allow. */
 export const landingMsMax = 300_000;
 const lagMsMax = 600_000;
@@ -26,6 +28,8 @@ export type Hand =
   | { id: string; at: number; kind: "kill-token"; secret: string; forMs: number }
   | { id: string; at: number; kind: "throttle" | "revoke-access"; forMs: number }
   | { id: string; at: number; kind: "redrive" | "double-sweep" | "resume-revocations" | "settle" }
+  /** The estate scan; two of them when the schedule's word comes twice. */
+  | { id: string; at: number; kind: "scan" | "double-scan" }
   /** Only where A5 is broken: a deleted record lives again, though no POST named it. */
   | { id: string; at: number; kind: "revive"; businessId: string };
 
@@ -100,6 +104,7 @@ export function drawHistory(seed: number): History {
   for (let number = 0; number < settling.pick([0, 0, 2]); number += 1) {
     hands.push({ id: `p${number}`, at: settling.whole(startAt, sentAt), kind: "settle" });
   }
+  hands.push(...drawScans(seed, startAt, sentAt));
   const sends = [...drawn.sends, ...later.sends, ...drawRemovals(random, hands)];
   const quietAt = sentAt + hourMs;
   // Drawn apart: the histories of before are still what they were.
@@ -309,6 +314,16 @@ function drawMonth(random: Random, customers: Customer[], startAt: number): { se
     return { id: `lh${number}`, at, kind: "fund-elsewhere", wabaId };
   });
   return { sends, hands };
+}
+
+/** Scans among the commands, in every other history: what they read, find and set going races with all else (H16). */
+function drawScans(seed: number, startAt: number, sentAt: number): Hand[] {
+  const random = randomOf(`scans ${seed}`);
+  if (random.chance(0.5)) return [];
+  return Array.from({ length: random.whole(2, 5) }, (_, number): Hand => {
+    const at = random.whole(startAt, sentAt);
+    return { id: `e${number}`, at, kind: random.chance(0.25) ? "double-scan" : "scan" };
+  });
 }
 
 function drawHands(

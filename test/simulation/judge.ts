@@ -10,7 +10,7 @@ import { businessSchema, commandSchema, eventSchema, keys, pointerSchema } from 
 import { count, type Coverage } from "./coverage.ts";
 import type { Engine, Invocation, MetaRead } from "./engine.ts";
 import type { History, Send } from "./history.ts";
-import { clockSkewMs, settleWindowMs } from "./history.ts";
+import { clockSkewMs, scansAfterMs, settleWindowMs } from "./history.ts";
 import type { MemoryTable, TableChange } from "./memory-store.ts";
 import { functionMs, type SentChange } from "./meta-transport.ts";
 import type { Message } from "./queue-model.ts";
@@ -70,7 +70,13 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
   const announced = new Map<string, RecordedEvent>();
   const refusals = new Map<string, string>();
   const served: Invocation[] = [];
+  /** When a WABA came to be what the table says of it. */
+  const becameAt = new Map<string, number>();
+  /** Businesses that were written while the first two of the last scans looked. */
+  const stirred = new Set<string>();
   const lastWriter = new Map<string, Invocation | undefined>();
+  /** One of the last scans could not tell of everything. */
+  let isBlind = false;
   let lastBusinessChange: TableChange | undefined;
   let violation: Violation | undefined;
   let room: JudgedRoom | undefined;
@@ -101,7 +107,8 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       judgeRefusal(change);
       judgeRefusedRevoke(after.command);
     }
-    const { business } = after;
+    const { business, scan } = after;
+    if (engine.now() > history.quietAt && (scan?.completed?.cannotTell.length ?? 0) > 0) isBlind = true;
     if (business === undefined) return;
     const old = before?.business;
     engine.say(invocation?.process ?? "table", () => `writes ${summaryOf(business)}`);
@@ -111,6 +118,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       const known = old?.wabas[wabaId];
       if (known === waba) continue;
       coverage.statuses[waba.status] = (coverage.statuses[waba.status] ?? 0) + 1;
+      if (known?.status !== waba.status || known.allocationId !== waba.allocationId) becameAt.set(wabaId, engine.now());
       if (known?.status !== waba.status) {
         const step = `${known?.status ?? "none"} → ${waba.status}`;
         coverage.transitions[step] = (coverage.transitions[step] ?? 0) + 1;
@@ -125,6 +133,10 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     judgeDue(change);
     if (old?.revocation?.state === "open" && isOver(business)) judgeDone(old, business, invocation);
     lastWriter.set(business.businessId, invocation);
+    // What changes just before a scan, or during it, is left to the next one (C2).
+    const [firstScan = 0, secondScan = 0] = scansAfterMs.map((afterMs) => history.quietAt + afterMs);
+    const isWatched = engine.now() > firstScan - settleWindowMs && engine.now() < secondScan + 300_000;
+    if (isWatched && invocation?.key.startsWith("scan") !== true) stirred.add(business.businessId);
   }
 
   function isOver({ revocation }: Business): boolean {
@@ -259,6 +271,10 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       (intent) => intent.invocation === invocation && intent.target === wabaId && intent.sentAt !== undefined,
     );
     if (isOwn || old === undefined || lastWriter.get(old.businessId) === invocation) return;
+    // A scan enters what it finds only where no command has ever been: no state is newer than what its list shows.
+    const isEntered = waba.request.requestedBy === "estate-scan" && old.epoch === 0 && old.revocation === undefined;
+    if (isEntered && invocation.metaReads.some(({ name, body, isOk }) => name === "E13" && isOk && shows(body, wabaId)))
+      return;
     const funding = invocation.metaReads.filter(
       ({ name, id, isOk }) => (name === "E7" || name === "E3") && id === wabaId && isOk,
     );
@@ -659,8 +675,10 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       if (isTrue(finding, meta, now)) continue;
       breachable("I6", `the finding ${finding.kind} of ${finding.subject} is open, and there is no such difference`);
     }
-    const { completed, unread } = table.get(keys.scan)?.scan ?? {};
+    const { completed, unread, unshown } = table.get(keys.scan)?.scan ?? {};
     if (completed === undefined || unread?.length !== 0) return;
+    // A list that has shrunk says nothing of what it lacks (C2), and that it has is told.
+    if (!isBlind && unshown?.length === 0) judgeAgreement(meta, open);
     for (const allocation of meta.allocations.values()) {
       const { id, receivingBusinessId: businessId, spans } = allocation;
       // Two scans have seen it.
@@ -670,6 +688,41 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       if (business === undefined || business.changedAt > history.quietAt) continue;
       const explained = business.records[id] !== undefined || open.some(({ subject }) => subject === id);
       if (!explained) breachable("I6", `${id} of ${businessId} is live, no item explains it and no finding names it`);
+    }
+  }
+
+  /** I6: what hands did is on the table, or one finding names it. */
+  function judgeAgreement(meta: MetaModel, open: readonly Finding[]): void {
+    const { variants } = meta;
+    // Of funding that no list shows, no scan can tell.
+    if (variants.fundingVisibleTo === "business" || variants.credentialPer === "waba-one-record") return;
+    for (const { businessId, wabas } of history.customers) {
+      const business = theRoom().table.get(keys.business(businessId))?.business;
+      const isOld = meta.changes.every(
+        (change) => change.time <= history.quietAt || (change.businessId !== businessId && change.wabaId === undefined),
+      );
+      if (business === undefined || !isOld || stirred.has(businessId)) continue;
+      for (const { wabaId } of wabas) {
+        const waba = business.wabas[wabaId];
+        const known = meta.wabas.get(wabaId);
+        if (known?.sharedWithPartner !== true || (becameAt.get(wabaId) ?? 0) > history.quietAt) continue;
+        // A partner switch pays from the 1st.
+        const paying = attachmentsOf(meta, wabaId).find(({ to }) => to === undefined);
+        if (paying !== undefined && paying.from.e7 > engine.now()) continue;
+        const named = open.filter(
+          (finding) =>
+            finding.wabaId === wabaId ||
+            finding.subject === wabaId ||
+            [waba?.allocationId, paying?.allocationId].includes(finding.allocationId ?? ""),
+        );
+        const isBelieved = waba?.status === "shared" || waba?.status === "verified";
+        const isRevoked = waba === undefined || waba.status === "revoked";
+        const isUnknown = paying !== undefined && isRevoked && business.revocation?.state !== "open";
+        const isLost = isBelieved && paying === undefined;
+        const what = `${wabaId} is ${waba?.status ?? "unknown"} here and ${paying === undefined ? "not " : ""}funded at Meta`;
+        if ((isLost || isUnknown) && named.length === 0) breachable("I6", `${what}, and no finding says so`);
+        if (named.length > 1) breachable("I6", `${what}: ${named.map(({ kind }) => kind).join(", ")}`);
+      }
     }
   }
 
@@ -848,6 +901,14 @@ function isAbout({ detailType, businessId }: RecordedEvent, body: string, { cust
   const customer = customers.find((one) => one.businessId === businessId);
   const ids = customer === undefined ? [] : [customer.businessId, ...customer.wabas.map(({ wabaId }) => wabaId)];
   return askForHelp.has(detailType) && ids.some((id) => body.includes(id));
+}
+
+/** Whether the list shows the WABA as funded. */
+function shows(body: unknown, wabaId: string): boolean {
+  const { data } = recordOf(body);
+  return (Array.isArray(data) ? data.map(recordOf) : []).some(
+    ({ id, primary_funding_id: fundingId }) => id === wabaId && fundingId !== undefined,
+  );
 }
 
 function startOfLastList(listed: MetaRead[]): number | undefined {

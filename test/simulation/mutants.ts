@@ -341,6 +341,12 @@ export const mutants: readonly Mutant[] = [
       (real) => (item, view) => Object.keys(item.waiting).length === 0 && real(item, view),
     ),
   ),
+  seldom(
+    swap("doubts-hide-findings", ["I6"], "shared/domain/estate.ts", "isCalm", (real) => (item, view) => {
+      const intents = Object.values<{ intent?: object }>(item.wabas).map(({ intent }) => intent);
+      return [item.recordIntent, ...intents].every((intent) => intent === undefined) && real(item, view);
+    }),
+  ),
   swap(
     "answers-told-again",
     ["T2"],
