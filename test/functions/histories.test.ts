@@ -275,6 +275,21 @@ describe("a verification", () => {
       expect(await flows.fate(verify)).toBe("done");
     },
   );
+
+  test.each(["E2", "E4"])(
+    "that waits for a share in doubt asks no more often than that is looked at (%s)",
+    async (post) => {
+      const flows = await flowsOf({ policy: { secondPost: "person" } });
+      await flows.meta.faults({ match: post, kind: "cut-before" });
+      const method = post === "E2" ? "share-and-attach" : "share-then-attach";
+      await flows.deliver(flows.share({ method, businessTokenSecret }));
+      await flows.live(2 * hourMs);
+      await flows.deliver(flows.verify());
+      expect(flows.copied()).toBe(1);
+      await flows.live(12 * hourMs);
+      expect(flows.copied()).toBeLessThan(12 * 10);
+    },
+  );
 });
 
 describe("a revocation", () => {

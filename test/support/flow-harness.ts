@@ -88,6 +88,7 @@ export async function startFlows(stack: QuietStack, { variants = {}, policy: cha
   const deadLetters: { body: string; reason: string | undefined }[] = [];
   const repeated: RecordedEvent[] = [];
 
+  let copies = 0;
   function queuesOf(own: Work): Queues {
     return {
       copy: async (record, delayMs) => {
@@ -97,6 +98,7 @@ export async function startFlows(stack: QuietStack, { variants = {}, policy: cha
           receives: { stringValue: String(receivesOf(record) - 1), dataType: "Number" as const },
         };
         const copy = sqsRecord(record.body, { sentAt: now(), attributes });
+        copies += 1;
         messages.push({ work: own, record: copy, visibleAt: now() + delayMs });
       },
       deadLetter: async ({ body }, reason) => void deadLetters.push({ body, reason }),
@@ -201,6 +203,8 @@ export async function startFlows(stack: QuietStack, { variants = {}, policy: cha
     repeated,
     messages,
     deadLetters,
+    /** How often a message that must wait was sent again. */
+    copied: () => copies,
 
     share: (overrides: Record<string, unknown> = {}) => shareCommand(wabaId, { ...requestedAt(), ...overrides }),
     verify: (overrides: Record<string, unknown> = {}) => verifyCommand(wabaId, { ...requestedAt(), ...overrides }),
