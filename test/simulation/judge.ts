@@ -72,6 +72,8 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
   const served: Invocation[] = [];
   /** When a WABA came to be what the table says of it. */
   const becameAt = new Map<string, number>();
+  /** Intents that were announced to be in doubt. */
+  const doubted = new Set<string>();
   /** Businesses that were written while the first two of the last scans looked. */
   const stirred = new Set<string>();
   const lastWriter = new Map<string, Invocation | undefined>();
@@ -131,6 +133,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       judgeAdopted(wabaId, known, waba, old, invocation);
     }
     judgeDue(change);
+    judgeDoubt(change);
     if (old?.revocation?.state === "open" && isOver(business)) judgeDone(old, business, invocation);
     lastWriter.set(business.businessId, invocation);
     // What changes just before a scan, or during it, is left to the next one (C2).
@@ -208,12 +211,24 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     }
     for (const { due } of Object.values(business.waiting)) unsettled.push(due.nextAt);
     if (revocation?.state === "open") unsettled.push(revocation.due?.nextAt);
+    if (business.held !== undefined) unsettled.push(business.held.due.nextAt);
     if (recordIntent !== undefined && recordIntent.epoch === epoch) unsettled.push(recordIntent.due?.nextAt);
     for (const nextAt of unsettled) {
       if (nextAt === undefined) return broken("I9", `an unsettled entry of ${business.businessId} has no due time`);
       if (dueAt === undefined || dueAt > Math.max(nextAt, engine.now()) + 60_000 + apartMs) {
         return broken("I9", `the item of ${business.businessId} is due at ${dueAt}, its entry at ${nextAt}`);
       }
+    }
+  }
+
+  /** S6: a person is told of an attempt in doubt once. */
+  function judgeDoubt({ after }: TableChange): void {
+    const { business, transition } = after;
+    for (const { detailType, wabaId = "" } of transition?.events ?? []) {
+      if (detailType !== "Share In Doubt") continue;
+      const { id } = business?.wabas[wabaId]?.intent ?? business?.recordIntent ?? {};
+      if (id === undefined || doubted.has(id)) return broken("S6", `the doubt of ${wabaId} (${id}) is announced again`);
+      doubted.add(id);
     }
   }
 

@@ -347,6 +347,11 @@ export const mutants: readonly Mutant[] = [
       return [item.recordIntent, ...intents].every((intent) => intent === undefined) && real(item, view);
     }),
   ),
+  seldom(swap("a-deleted-record-is-no-news", ["I6"], "shared/domain/estate.ts", "isBelieved", () => () => false)),
+  swap("a-doubt-is-written-over-what-looks-noted", ["S6"], share, "settleShare", (real) => (...args) => {
+    const { doubt: _alone, ...settlement } = real(...args);
+    return settlement;
+  }),
   swap(
     "answers-told-again",
     ["T2"],
