@@ -1,4 +1,5 @@
 import type { Variants } from "../../infra/local/meta/meta-variants.ts";
+import type { AccountEvent } from "../../shared/domain/account.ts";
 import type { Policy } from "../../shared/domain/business.ts";
 import { randomOf, type Random } from "./random.ts";
 
@@ -105,7 +106,13 @@ export function drawHistory(seed: number): History {
     hands.push({ id: `p${number}`, at: settling.whole(startAt, sentAt), kind: "settle" });
   }
   hands.push(...drawScans(seed, startAt, sentAt));
-  const sends = [...drawn.sends, ...later.sends, ...drawRemovals(random, hands)];
+  const limits = randomOf(`limits ${seed}`);
+  const sends = [
+    ...drawn.sends,
+    ...later.sends,
+    ...drawRemovals(random, hands),
+    ...drawNotices(seed, hands, customers, startAt, sentAt),
+  ];
   const quietAt = sentAt + hourMs;
   // Drawn apart: the histories of before are still what they were.
   const clocks = randomOf(`clocks ${seed}`);
@@ -116,7 +123,12 @@ export function drawHistory(seed: number): History {
     startAt,
     breach,
     customers,
-    variants: { ...drawVariants(random, breach), ...(isNarrow({ seed }) ? drawLateLists(random) : {}) },
+    variants: {
+      ...drawVariants(random, breach),
+      ...(isNarrow({ seed }) ? drawLateLists(random) : {}),
+      // Beside the app's budget each WABA has a small one of its own, until it has a number.
+      ...(limits.chance(0.1) ? { wabaCallsPerHour: limits.pick([20, 60]) } : {}),
+    },
     policy,
     faultRate: random.pick([0.3, 1, 1, 2]),
     sends,
@@ -295,6 +307,41 @@ function drawRemovals(random: Random, hands: readonly Hand[]): Send[] {
       return { id: `${hand.id}w${number}`, at, work: "revoke", body };
     });
   });
+}
+
+/** What else the webhook tells: who owns a WABA that left, that it came back, and what becomes of the account. Now and then untrue. */
+function drawNotices(
+  seed: number,
+  hands: readonly Hand[],
+  customers: readonly Customer[],
+  startAt: number,
+  sentAt: number,
+): Send[] {
+  const random = randomOf(`notices ${seed}`);
+  if (random.chance(0.5)) return [];
+  const owners = new Map(
+    customers.flatMap(({ businessId, wabas }) => wabas.map(({ wabaId }) => [wabaId, businessId] as const)),
+  );
+  function notice(id: string, at: number, event: AccountEvent, wabaId: string): Send {
+    const seconds = Math.floor(at / secondMs);
+    const about = { version: "1", type: "account", requestedAt: new Date(seconds * secondMs).toISOString(), wabaId };
+    const body = {
+      ...about,
+      commandId: `account:${event}:${wabaId}:${seconds}`,
+      event,
+      businessId: owners.get(wabaId),
+    };
+    return { id, at: at + random.span(500, 5 * minuteMs), work: "revoke", body: JSON.stringify(body) };
+  }
+  const told = hands.flatMap((hand): Send[] => {
+    if (hand.kind === "unshare") return [notice(`n${hand.id}`, hand.at, "PARTNER_REMOVED", hand.wabaId)];
+    return hand.kind === "share-back" ? [notice(`n${hand.id}`, hand.at, "PARTNER_ADDED", hand.wabaId)] : [];
+  });
+  const others = Array.from({ length: random.pick([0, 1, 2]) }, (_, number) => {
+    const event = random.pick(["PARTNER_ADDED", "ACCOUNT_DELETED", "DISABLED_UPDATE"] as const);
+    return notice(`n${number}`, random.whole(startAt, sentAt), event, random.pick([...owners.keys()]));
+  });
+  return [...told, ...others];
 }
 
 /** What comes of a share over the end of a month, when a partner switch takes effect: verifications, and a hand in between. */

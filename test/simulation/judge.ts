@@ -460,6 +460,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     if (outcomeOf(message) !== undefined) return true;
     const { messages, table } = theRoom();
     const { body } = message;
+    if (isNoted(parse(message.work, body, Infinity))) return true;
     if (messages.some((one) => one.place !== "gone" && one.body === body)) return true;
     const commandId = commandIdOf(body) ?? "";
     for (const { business, pointer } of table.items.values()) {
@@ -473,12 +474,22 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     return false;
   }
 
+  /** What a notice tells of a WABA's owner, or of its return, stands on the WABA's item (R1, W2). */
+  function isNoted(parsed: ParsedBody): boolean {
+    if (parsed.kind !== "notice") return false;
+    const { event, wabaId, at } = parsed.notice;
+    const { pointer } = theRoom().table.get(keys.waba(wabaId)) ?? {};
+    if (event === "PARTNER_ADDED") return (pointer?.addedAt ?? 0) >= at;
+    return event === "PARTNER_REMOVED" && pointer?.businessId !== undefined;
+  }
+
   /** The row that says what became of this very content. */
   function outcomeOf({ body, work }: { body: string; work: Message["work"] }) {
     const { table } = theRoom();
     const parsed = parse(work, body, Infinity);
-    const hash = parsed.kind === "command" ? parsed.request.hash : parsed.kind === "invalid" ? parsed.hash : "";
-    const own = parsed.kind === "command" ? table.get(keys.command(parsed.request.commandId))?.command : undefined;
+    const about = parsed.kind === "command" ? parsed.request : parsed.kind === "notice" ? parsed.notice : undefined;
+    const hash = about?.hash ?? (parsed.kind === "invalid" ? parsed.hash : "");
+    const own = about === undefined ? undefined : table.get(keys.command(about.commandId))?.command;
     if (own?.outcome !== undefined && own.hash === hash) return own;
     const rejected = table.get(keys.command(`sha256:${hash}`))?.command;
     if (rejected?.outcome !== undefined) return rejected;
@@ -711,6 +722,8 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     const { variants } = meta;
     // Of funding that no list shows, no scan can tell.
     if (variants.fundingVisibleTo === "business" || variants.credentialPer === "waba-one-record") return;
+    // Nor is anything proven of a record whose status nobody knows: a person must look.
+    if (variants.requestStatusOnLive === "ACTIVE") return;
     for (const { businessId, wabas } of history.customers) {
       const business = theRoom().table.get(keys.business(businessId))?.business;
       const isOld = meta.changes.every(
@@ -730,9 +743,16 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
             finding.subject === wabaId ||
             [waba?.allocationId, paying?.allocationId].includes(finding.allocationId ?? ""),
         );
-        const isBelieved = waba?.status === "shared" || waba?.status === "verified";
+        // One that is not proven yet has its verification due.
+        const isBelieved = waba?.status === "verified" || (waba?.status === "shared" && waba.due === undefined);
         const isRevoked = waba === undefined || waba.status === "revoked";
-        const isUnknown = paying !== undefined && isRevoked && business.revocation?.state !== "open";
+        // By what the record pays is known once a verification or a first scan has read it.
+        const credentials = [
+          ...Object.values(business.wabas).map(({ evidence }) => evidence?.receivingCredentialId),
+          ...Object.values(business.records).map(({ credentialId }) => credentialId),
+        ];
+        const isKnown = paying !== undefined && credentials.includes(paying.credentialId);
+        const isUnknown = isKnown && isRevoked && business.revocation?.state !== "open";
         const isLost = isBelieved && paying === undefined;
         const what = `${wabaId} is ${waba?.status ?? "unknown"} here and ${paying === undefined ? "not " : ""}funded at Meta`;
         if ((isLost || isUnknown) && named.length === 0) breachable("I6", `${what}, and no finding says so`);
@@ -782,6 +802,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     if (isReused(commandIdOf(body))) return;
     const row = outcomeOf({ body, work });
     if (row === undefined) {
+      if (isNoted(parse(work, body, Infinity))) return;
       if (!isKept({ body, work })) return broken("I3", `${send.id} is nowhere: ${body}`);
       if (!isLeftToPerson(commandIdOf(body))) {
         breachable("I3", `${send.id} has no outcome though all is quiet, and nobody was told: ${body}`);

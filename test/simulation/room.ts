@@ -581,6 +581,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   // Nor is the hour's budget smaller than what is left to be done.
   engine.at(history.quietAt, () => {
     if (meta.variants.appCallsPerHour !== null) meta.variants.appCallsPerHour = 5000;
+    if (meta.variants.wabaCallsPerHour !== null) meta.variants.wabaCallsPerHour = 200;
   });
   // A person goes through the dead letters once all is repaired, and again.
   for (const afterMs of [1_800_000, 9_000_000]) {
