@@ -198,7 +198,9 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     if (error instanceof ThrottledError) {
       log.warn("Throttled by Meta", { until: new Date(error.until).toISOString(), onItem: turn.onItem });
       await quota.block(error.until);
-      return turn.onItem || postpone(record, error.until - now(), turn);
+      // The block of one WABA alone is told to nobody else, and each that knocks prolongs it: so each knocks ever less often.
+      const waitedMs = Number(record.attributes.SentTimestamp) - firstSentAtOf(record);
+      return turn.onItem || postpone(record, Math.max(error.until - now(), waitedMs / 4), turn);
     }
     if (error instanceof LaterError) {
       log.info("Command waits", { why: error.message, delayMs: error.delayMs });

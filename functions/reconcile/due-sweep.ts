@@ -76,7 +76,7 @@ async function serveBusiness(businessId: string, admit: Admit, deps: SweepDeps):
   // A lost write is a worker's that was quicker: it has set the due time itself.
   await store.commit(
     business,
-    { business: swept(business, now(), settleWindowMs), events: [], conclusions: [] },
+    { business: swept(business, now(), settleWindowMs, admitted), events: [], conclusions: [] },
     now(),
   );
   return admitted.length;

@@ -53,7 +53,7 @@ async function settle(finding: Finding, slice: Slice, deps: ScanDeps): Promise<v
   if (inFlux && (next === "confirm" || !isSeen)) return;
 
   const verdict = next === "close" ? "gone" : await confirm(finding, slice, deps);
-  if (verdict === "unknown") return;
+  if (verdict === "unknown" || (verdict === "there" && next === "look")) return;
   if (verdict === "there") {
     // Before it is recorded: a crash in between sends the very same command again.
     await act(finding, deps);

@@ -69,8 +69,10 @@ async function judge(
   deps: ScanDeps,
 ): Promise<void> {
   for (const difference of judgeBusiness(business, lists, indexedAt, viewOf(slice, deps))) {
-    const { kind } = difference;
-    if (kind === "allocation_gone" && !countMissing(slice, "allocations", deps)) continue;
+    const { kind, subject } = difference;
+    // What was read to be deleted is missing for a reason, and says nothing of the list.
+    const isDeleted = business.records[subject]?.state === "deleted";
+    if (kind === "allocation_gone" && !isDeleted && !countMissing(slice, "allocations", deps)) continue;
     if (kind === "waba_left" && !countMissing(slice, "wabas", deps)) continue;
     await sight(difference, slice, deps);
   }

@@ -4,7 +4,7 @@ import type { Continuation } from "../../shared/contracts/commands.ts";
 import type { Business, Change, RevokeRequest } from "../../shared/domain/business.ts";
 import { dueEntries, isAutomatic, isSame, lookDelayMs, newBusiness } from "../../shared/domain/business.ts";
 import type { EstateReading, RecordReading } from "../../shared/domain/readings.ts";
-import type { RevocationRun } from "../../shared/domain/revoke.ts";
+import type { RevocationRun, RevokeDecision } from "../../shared/domain/revoke.ts";
 import {
   announceRevokedAgain,
   decideRevoke,
@@ -130,12 +130,20 @@ async function revokeAllocations(
 ): Promise<void> {
   const { store, now, policy } = deps;
   turn.log.appendKeys({ businessId });
-  // A removal is told of once: its answer stands, and another removal of the same WABA is another command (T2).
-  if (isAutomatic(request) && turn.concluded?.outcome === "refused") return repeatConclusion(turn, deps);
   for (let round = 0; round < roundsMax; round += 1) {
+    // A removal is told of once: its answer stands, and another removal of the same WABA is another command (T2).
+    if (isAutomatic(request) && turn.concluded?.outcome === "refused") return repeatConclusion(turn, deps);
     const business = (await store.loadBusiness(businessId)) ?? newBusiness(businessId, now());
     const decision = decideRevoke(business, request, turn.concluded?.outcome === "done", policy);
     turn.log.info("Revoke decided", { decision: decision.kind });
+    // Asked after the load: a duplicate may have had its answer since this turn began, and a share its place (T2).
+    if (takesBack.has(decision.kind) && turn.concluded === undefined) {
+      const row = await store.loadCommand(request.commandId);
+      if (row?.outcome !== undefined && row.hash === request.hash) {
+        turn.concluded = row;
+        continue;
+      }
+    }
     let change: Change;
     switch (decision.kind) {
       case "reused":
@@ -163,14 +171,6 @@ async function revokeAllocations(
         change = await judgeRemoval(business, request, turn, deps);
         break;
       case "mark":
-        // Asked after the load: a duplicate may have had its answer since this turn began, and a share its place (T2).
-        if (turn.concluded === undefined) {
-          const row = await store.loadCommand(request.commandId);
-          if (row?.outcome !== undefined && row.hash === request.hash) {
-            turn.concluded = row;
-            continue;
-          }
-        }
         change = markRevocation(business, request, now());
         break;
     }
@@ -183,6 +183,9 @@ async function revokeAllocations(
   }
   throw new Error("The item changed too often to revoke");
 }
+
+/** What may take back what was shared since. */
+const takesBack: ReadonlySet<RevokeDecision["kind"]> = new Set(["removal", "mark"]);
 
 /** The removal is noted, but among what is held there was no place for its command. */
 function isTurnedAway(request: RevokeRequest, { held }: Business, { conclusions }: Change): boolean {

@@ -108,7 +108,10 @@ async function findOwner(
   const claimed = await store.claimOwner(wabaId, ownerBusinessId, { overPendingRevoke: waiting.length > 0 });
   // With the owner stored, the revoke's own due time finds it.
   if (waiting.length > 0) throw older;
-  if (claimed.businessId === undefined) throw new LaterError("a revoke of this WABA arrived meanwhile", 1000);
+  // Also where somebody else has stored the owner since: the revoke still waits there for its look.
+  if (claimed.businessId === undefined || claimed.pendingRevoke !== undefined) {
+    throw new LaterError("a revoke of this WABA arrived meanwhile", 1000);
+  }
   const isClaimed = claimed.businessId === facts?.business.businessId;
   return { businessId: claimed.businessId, reading: reply.value, ...(isClaimed ? { facts } : {}) };
 }

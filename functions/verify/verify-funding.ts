@@ -124,7 +124,8 @@ async function continueVerify(continuation: Continuation, turn: Turn, deps: Comm
 
 /** There is nothing to learn before the entry's own next look. */
 function untilDue(business: Business, wabaId: string, { now, policy }: CommandDeps): number {
-  const nextAt = business.wabas[wabaId]?.due?.nextAt ?? 0;
+  // Of a share whose E4 is out, the note's: its WABA has none of its own.
+  const nextAt = (business.wabas[wabaId]?.due ?? business.recordIntent?.due)?.nextAt ?? 0;
   return Math.max(nextAt - now(), lookDelayMs(1, policy.settleWindowMs));
 }
 

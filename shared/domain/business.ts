@@ -355,10 +355,20 @@ export function dueIn(request: ShareRequest | VerifyRequest, nextAt: number, loo
   return { request, nextAt, looks, sweeps: 0 };
 }
 
-/** The item after a sweep has served every entry that was due. */
-export function swept(business: Business, now: number, settleWindowMs: number): Business {
+/**
+ * The item after a sweep has served those entries that were due.
+ * @param served what the sweep could serve: the due time of an entry that must wait stays where it is.
+ */
+export function swept(
+  business: Business,
+  now: number,
+  settleWindowMs: number,
+  served: readonly DueEntry[] = dueEntries(business),
+): Business {
+  // An automatic revocation that is free to go has another due time among the entries; it never has to wait.
+  const dues = new Set([...served.map(({ due }) => due), business.held?.due]);
   function later<D extends Due>(due: D): D {
-    return due.nextAt <= now ? { ...due, ...afterSweep(due, now, settleWindowMs) } : due;
+    return due.nextAt <= now && dues.has(due) ? { ...due, ...afterSweep(due, now, settleWindowMs) } : due;
   }
   const wabas = Object.fromEntries(
     Object.entries(business.wabas).map(([wabaId, waba]): [string, Waba] => {

@@ -20,16 +20,21 @@ export type ListedAllocation = { allocationId: string; businessId?: string; cred
 export type ListedWaba = { wabaId: string; currency?: string; ownerBusinessId?: string; fundingId?: string };
 
 /**
- * Nothing is in flight that explains a difference: no unsettled attempt, and no change since the scan began, less the
- * settle window (H16). Of an item that is not calm, neither a difference nor agreement is concluded.
+ * Nothing is in flight that explains a difference: no attempt whose effect may not show yet, and no change since the scan
+ * began, less the settle window (H16). Of an item that is not calm, neither a difference nor agreement is concluded.
+ *
+ * A share that only waits, however long, explains nothing at Meta. Nor does a doubt that waits for a person: its window is
+ * over, and for weeks it would hide what becomes of its siblings (found by simulation).
  */
 export function isCalm(business: Business, { startedAt, settleWindowMs }: ScanView): boolean {
   const { changedAt, unansweredAt = -Infinity, recordIntent, revocation } = business;
-  if (Math.max(changedAt, unansweredAt) > startedAt - settleWindowMs) return false;
-  if (recordIntent !== undefined || revocation?.state === "open") return false;
-  // A share that only waits, however long, explains nothing at Meta; one that has its record is about to be attached.
+  const since = startedAt - settleWindowMs;
+  if (Math.max(changedAt, unansweredAt, recordIntent?.sendDeadline ?? -Infinity) > since) return false;
+  if (revocation?.state === "open") return false;
   return Object.values(business.wabas).every((waba) => {
-    if (waba.status === "revoking" || ("intent" in waba && waba.intent !== undefined)) return false;
+    if (waba.status === "revoking") return false;
+    if (waba.intent !== undefined) return waba.intent.sendDeadline <= since;
+    // One that has its record is about to be attached.
     return waba.status !== "allocated" || waba.due === undefined;
   });
 }
@@ -118,13 +123,15 @@ export function judgeBusiness(
   const { allocationListed, wabaListed } = lists;
   const wabas = Object.entries(business.wabas);
   const used = new Set(wabas.flatMap(([, waba]) => (isInUse(waba) ? (waba.allocationId ?? []) : [])));
+  const believed = new Set(wabas.flatMap(([, waba]) => (isBelieved(waba) ? waba.allocationId : [])));
   const differences: Difference[] = [];
   const live: string[] = [];
   for (const [allocationId, record] of Object.entries(business.records)) {
-    if (!isExpectedLive(record, view) || allocationListed === undefined) continue;
-    if (allocationListed(allocationId)) live.push(allocationId);
-    // One that no WABA relies on may go.
-    else if (used.has(allocationId)) {
+    if (!isOurs(record, view) || allocationListed === undefined) continue;
+    const isDeleted = record.state === "deleted";
+    if (!isDeleted && allocationListed(allocationId)) live.push(allocationId);
+    // One that no WABA relies on may go. Another flow may have read that it is deleted: to those who rely on it, that is news.
+    else if (isDeleted ? believed.has(allocationId) : used.has(allocationId)) {
       const [wabaId] = wabas.find(([, waba]) => isInUse(waba) && waba.allocationId === allocationId) ?? [];
       const ofWaba = wabaId === undefined ? {} : { wabaId };
       differences.push({ kind: "allocation_gone", subject: allocationId, businessId, allocationId, ...ofWaba });
@@ -137,7 +144,9 @@ export function judgeBusiness(
   }
   for (const [wabaId, waba] of wabas) {
     const about = { subject: wabaId, businessId, wabaId };
-    if (waba.status === "allocated") differences.push({ kind: "allocated_unattached", ...about });
+    // Of one in doubt a person was told.
+    if (waba.status === "allocated" && waba.intent === undefined)
+      differences.push({ kind: "allocated_unattached", ...about });
     const hasLeft = isShared(waba) && waba.removedAt === undefined && wabaListed?.(wabaId) === false;
     if (hasLeft && allocationListed?.(waba.allocationId) !== false) differences.push({ kind: "waba_left", ...about });
   }
@@ -159,11 +168,15 @@ function isInUse(waba: Waba): boolean {
   return isShared(waba) || waba.status === "allocated";
 }
 
-function isExpectedLive(record: AllocationRecord, { creditLineId }: ScanView): boolean {
-  const { state, foreign, deleteAnswered } = record;
-  return (
-    record.creditLineId === creditLineId && state !== "deleted" && foreign !== true && deleteAnswered === undefined
-  );
+/** The table says that this WABA is paid for, or will be. */
+function isBelieved(waba: Waba): waba is SharedWaba {
+  return isShared(waba) && waba.status !== "mismatched";
+}
+
+/** On the line that the scan lists, and not deleted by us. */
+function isOurs(record: AllocationRecord, { creditLineId }: ScanView): boolean {
+  const { foreign, deleteAnswered } = record;
+  return record.creditLineId === creditLineId && foreign !== true && deleteAnswered === undefined;
 }
 
 /** Which credential each record of the business is known to pay by, proven by a verification or shown by a list. */

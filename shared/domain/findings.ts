@@ -70,14 +70,17 @@ export function sighted(
 /** `none`: neither that it was seen nor that it was not means anything; `sightings`: only the latter does not. */
 export type Trust = "full" | "sightings" | "none";
 
-/** @returns what the end of a scan asks of a finding that is not closed. */
-export function atScanEnd(finding: Finding, scanId: number, trust: Trust): "nothing" | "confirm" | "close" {
+/**
+ * @returns what the end of a scan asks of a finding that is not closed. `look`: the list does not tell that it is over; what
+ * it names is read by itself, or a finding would stay open for as long as the list cannot be relied on.
+ */
+export function atScanEnd(finding: Finding, scanId: number, trust: Trust): "nothing" | "confirm" | "close" | "look" {
   const { state, lastScanId, firstScanId } = finding;
   if (lastScanId > scanId) return "nothing";
   const isSeen = lastScanId === scanId;
   // Where nothing can be told, this sighting is not one of two in a row.
   if (trust === "none") return isSeen && state === "suspected" ? "close" : "nothing";
-  if (!isSeen) return trust === "full" ? "close" : "nothing";
+  if (!isSeen) return trust === "full" ? "close" : state === "open" ? "look" : "nothing";
   return state === "suspected" && firstScanId < scanId ? "confirm" : "nothing";
 }
 

@@ -15,6 +15,7 @@ import type {
 } from "./business.ts";
 import {
   dueIn,
+  isHeld,
   isRevoked,
   isSame,
   isShared,
@@ -272,7 +273,7 @@ export function intendShare(facts: ShareFacts, intent: Intent, policy: Policy, a
     intent,
     due: dueIn(request, intent.sendDeadline + lookDelayMs(0, policy.settleWindowMs), triesOf(business, request)),
   };
-  const next = withWaba(withoutOwn(listed, request), request.wabaId, waba);
+  const next = withWaba(succeeding(listed, request), request.wabaId, waba);
   return {
     business: lookingAgain(next, request.wabaId, facts.now),
     events: [],
@@ -301,7 +302,7 @@ export function intendRecord(facts: ShareFacts, intent: Intent, policy: Policy):
   const due = { nextAt, looks: triesOf(business, request), sweeps: 0 };
   const recordIntent = { ...intent, creditLineId: policy.creditLineId, request, due };
   const waba: Waba = { status: "sharing", ...beginning(request, intent.madeAt, policy) };
-  const begun = withWaba(withoutOwn(listed, request), request.wabaId, waba);
+  const begun = withWaba(succeeding(listed, request), request.wabaId, waba);
   const next = lookingAgain(begun, request.wabaId, facts.now);
   return { business: { ...next, recordIntent }, events: [], conclusions: displaced(business, request) };
 }
@@ -343,8 +344,11 @@ export type Settlement = {
   intentId: string;
   epoch: number;
   waba: Waba;
-  /** Only of an E4: the note as it stays; undefined when it is settled. */
-  recordIntent?: RecordIntent;
+  /**
+   * The effect is not known, and why: that alone is noted on the intent and the WABA. What a look wrote there meanwhile
+   * (an absence, that the doubt was announced) is newer than what the sender knows.
+   */
+  doubt?: Failure;
   record?: { allocationId: string; record: AllocationRecord };
   change: Change;
 };
@@ -393,6 +397,7 @@ export function settleShare(
   return {
     ...base,
     waba: doubtful,
+    doubt: outcome.failure,
     ...(named === undefined
       ? {}
       : {
@@ -449,7 +454,7 @@ export function settleRecord(
   const recordIntent = { ...intent, failure: outcome.failure };
   const doubtful: Waba = { ...waba, lastFailure: outcome.failure };
   const next = { ...withWaba(business, wabaId, doubtful), recordIntent };
-  return { ...base, waba: doubtful, recordIntent, change: changeTo(next) };
+  return { ...base, waba: doubtful, doubt: outcome.failure, change: changeTo(next) };
 }
 
 /** Shared with the business; the attachment falls due in the same write. */
@@ -520,7 +525,7 @@ export function adoptShare(facts: ShareFacts, record: RecordReading, policy: Pol
     allocationId: record.allocationId,
     due: dueIn(request, now + (policy.verifyGraceMs[0] ?? 0)),
   };
-  const adopted = withWaba(withoutOwn(listed, request), request.wabaId, shared);
+  const adopted = withWaba(succeeding(listed, request), request.wabaId, shared);
   const next = lookingAgain(adopted, request.wabaId, now);
   const event: EventDraft = {
     ...shareEvent("Share Accepted", business.businessId, shared, business.wabas[request.wabaId]?.status),
@@ -537,6 +542,16 @@ export function adoptShare(facts: ShareFacts, record: RecordReading, policy: Pol
 function withReshare(business: Business, { commandId, requestedAt, reshareAfterRevocation }: ShareRequest): Business {
   const newest = business.reshare === undefined || requestedAt > business.reshare.requestedAt;
   return reshareAfterRevocation && newest ? { ...business, reshare: { commandId, requestedAt } } : business;
+}
+
+/**
+ * The item as another share takes the WABA's entry over. What a re-share has begun there stays one: an older revoke yields to
+ * it, and no scan takes its record for one that was left behind, though the share that goes on with it carries no flag.
+ */
+function succeeding(business: Business, request: ShareRequest): Business {
+  const before = business.wabas[request.wabaId];
+  const goesOn = before !== undefined && isHeld(before);
+  return withoutOwn(goesOn ? withReshare(business, before.request) : business, request);
 }
 
 /** Parks a share on the item until the revocation or the attempt before it is settled. */

@@ -27,7 +27,10 @@ export type VerifyDecision =
 export function decideVerify(business: Business | undefined, wabaId: string): VerifyDecision {
   const waba = business?.wabas[wabaId];
   if (isShared(waba)) return { kind: "look", waba };
-  if (isSharing(waba) && (waba.intent !== undefined || waba.due !== undefined)) return { kind: "later" };
+  const { recordIntent, epoch } = business ?? {};
+  const isAllocating = recordIntent?.epoch === epoch && recordIntent?.request.wabaId === wabaId;
+  const isUnderWay = waba?.intent !== undefined || waba?.due !== undefined || isAllocating;
+  if (isSharing(waba) && isUnderWay) return { kind: "later" };
   if (waba?.status === "revoking" || waba?.status === "revoked") return { kind: "refuse", reason: "business_revoked" };
   return { kind: "refuse", reason: "not_shared" };
 }

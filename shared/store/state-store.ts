@@ -131,32 +131,33 @@ export function createStateStore(deps: {
     },
 
     async settle(loaded, settlement, now) {
-      const { wabaId, change, record, recordIntent } = settlement;
+      const { wabaId, change, record, doubt } = settlement;
       const transition = identify(newId(), change, now);
       const after = change.business;
       const due = Math.min(dueAt(after) ?? Infinity, now + settleDueMaxMs);
       const pk = keys.business(loaded.businessId);
       const ofRecord = settlement.guard === "record";
+      const note = ofRecord ? "recordIntent" : "wabas.#waba.intent";
       const sets = [
-        "wabas.#waba = :waba, transitionId = :transition, changedAt = :now, events = :events",
+        doubt === undefined ? "wabas.#waba = :waba" : `wabas.#waba.lastFailure = :doubt, ${note}.failure = :doubt`,
+        "transitionId = :transition, changedAt = :now, events = :events",
         "dueShard = :shard, dueAt = :due, version = version + :one",
         ...(record === undefined ? [] : ["records.#record = :record"]),
-        ...(recordIntent === undefined ? [] : ["recordIntent = :note"]),
       ];
-      const settled = ofRecord && recordIntent === undefined ? " REMOVE recordIntent" : "";
+      const settled = ofRecord && doubt === undefined ? " REMOVE recordIntent" : "";
       function update({ id, events }: Identified): TransactWriteItem {
         return {
           Update: {
             TableName,
             Key: marshall({ pk }),
             UpdateExpression: `SET ${sets.join(", ")}${settled}`,
-            ConditionExpression: `${ofRecord ? "recordIntent.id" : "wabas.#waba.intent.id"} = :intent AND epoch = :epoch`,
+            ConditionExpression: `${note}.id = :intent AND epoch = :epoch`,
             ExpressionAttributeNames: {
               "#waba": wabaId,
               ...(record === undefined ? {} : { "#record": record.allocationId }),
             },
             ExpressionAttributeValues: toItem({
-              ":waba": storedWaba(wabaId, settlement.waba),
+              ...(doubt === undefined ? { ":waba": storedWaba(wabaId, settlement.waba) } : { ":doubt": doubt }),
               ":transition": id,
               ":now": now,
               ":events": events,
@@ -166,7 +167,6 @@ export function createStateStore(deps: {
               ":intent": settlement.intentId,
               ":epoch": settlement.epoch,
               ...(record === undefined ? {} : { ":record": record.record }),
-              ...(recordIntent === undefined ? {} : { ":note": recordIntent }),
             }),
             ReturnValuesOnConditionCheckFailure: "ALL_OLD",
           },

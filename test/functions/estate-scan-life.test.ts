@@ -110,6 +110,55 @@ describe("the first day of an existing partner", () => {
   });
 });
 
+describe("what a list alone does not tell", () => {
+  test("a record that hands deleted is told to who relies on it, though a sibling's share has noted it on the item", async () => {
+    const estate = await calmEstate(30);
+    const customer = customerOf(1);
+    const { businessId, allocationId: id, wabaIds } = customer;
+    estate.world({ allocations: [{ id, lineId, receivingBusinessId: businessId, status: "deleted" }] });
+    const business = await estate.business(businessId);
+    const [record] = Object.values(business.records);
+    if (record === undefined) throw new Error("No record");
+    await estate.put({ ...business, records: { [id]: { ...record, state: "deleted" } } });
+    estate.nextDay();
+    await twoScans(estate);
+    expect(found(estate)).toEqual([`allocation_gone ${id}`]);
+    expect(estate.commands).toMatchObject([{ type: "verify", wabaId: wabaIds[0] }]);
+  });
+
+  test("a finding that is over is closed by a look of its own while its list has shrunk", async () => {
+    const estate = await calmEstate(30);
+    const customer = customerOf(1);
+    const { businessId, allocationId } = customer;
+    const spare = `99${allocationId}`;
+    estate.world({ allocations: [{ id: spare, lineId, receivingBusinessId: businessId }] });
+    const business = await estate.business(businessId);
+    const [record] = Object.values(business.records);
+    if (record === undefined) throw new Error("No record");
+    await estate.put({ ...business, records: { ...business.records, [spare]: record } });
+    estate.nextDay();
+    await twoScans(estate);
+    expect(found(estate)).toEqual([`record_duplicate ${spare}`]);
+
+    const gone = customers(10).slice(1);
+    estate.world({
+      allocations: [
+        { id: spare, lineId, receivingBusinessId: businessId, status: "deleted" as const },
+        ...gone.map((one) => ({
+          id: one.allocationId,
+          lineId,
+          receivingBusinessId: one.businessId,
+          status: "deleted" as const,
+        })),
+      ],
+    });
+    estate.nextDay();
+    await estate.scan();
+    expect(scanOf(estate).completed?.cannotTell).toContain("allocation_gone");
+    expect(found(estate)).toEqual([]);
+  });
+});
+
 describe("what is no finding", () => {
   test("H16: a share that settles while the scan is between its lists", async () => {
     const estate = await calmEstate(30);

@@ -184,6 +184,112 @@ describe("a share", () => {
     await flows.live(3 * hourMs);
     expect([await flows.fate(revoke), await flows.fate(share)]).toEqual(["done", "done"]);
   });
+
+  test("that takes over the attachment of a re-share is as new as that one to an older revoke, and needs its flag no more", async () => {
+    const flows = await flowsOf({ policy: { shareMethod: "share-then-attach" } });
+    const { wabaId } = flows;
+    await flows.deliver(flows.share({ businessTokenSecret }));
+    await flows.live(20 * minuteMs);
+    const older = flows.revoke();
+    flows.pass(1000);
+    await flows.deliver(flows.revoke());
+    await flows.live(hourMs);
+    await flows.meta.faults({ match: "E5", kind: "error-before", code: 200, times: 1 });
+    const reshare = flows.share({ businessTokenSecret, reshareAfterRevocation: true });
+    await flows.deliver(reshare);
+    expect((await flows.business()).wabas[wabaId]?.status).toBe("allocated");
+    flows.pass(1000);
+    const share = flows.share({ businessTokenSecret });
+    await flows.deliver(share);
+    await flows.live(hourMs);
+    expect((await flows.business()).wabas[wabaId]?.status).toBe("verified");
+
+    await flows.deliver(older);
+    expect(await flows.fate(older)).toBe("refused: superseded");
+    expect(flows.deletes()).toHaveLength(1);
+    const sibling = flows.share({ wabaId: flows.siblingId, businessTokenSecret });
+    await flows.deliver(sibling);
+    expect(await flows.fate(sibling)).toBe("done");
+  });
+
+  test("does not go before a newer revoke that came to wait for the owner, which somebody else has stored meanwhile", async () => {
+    const flows = await flowsOf();
+    const { wabaId, businessId } = flows;
+    const share = flows.share();
+    const revoke = flows.revoke({ wabaId, requestedAt: new Date(flows.now() + minuteMs).toISOString() });
+    flows.meddle("readWaba", async (read) => {
+      const reply = await read();
+      await flows.meta.faults({ match: "E3", kind: "5xx-before", times: 9 });
+      await flows.deliver(revoke);
+      expect((await flows.store.loadPointer(wabaId))?.pendingRevoke).toBeDefined();
+      // As a scan does, or the webhook that tells of the removal.
+      await flows.store.claimOwner(wabaId, businessId, { overPendingRevoke: true });
+      await flows.meta.faults();
+      return reply;
+    });
+    await flows.deliver(share);
+    expect(flows.posts()).toEqual([]);
+    await flows.live(hourMs);
+    expect([await flows.fate(share), await flows.fate(revoke)]).toEqual(["refused: superseded", "done"]);
+    expect(flows.posts()).toEqual([]);
+  });
+
+  test("in doubt is announced once, however late its sender tells that it knows nothing", async () => {
+    const flows = await flowsOf({ policy: { secondPost: "person" } });
+    const share = flows.share();
+    const [sent, thawed] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    await flows.meta.faults({ match: "E2", kind: "cut-before" });
+    flows.meddle("shareAndAttach", async (send) => {
+      const outcome = await send();
+      sent.resolve();
+      await thawed.promise;
+      return outcome;
+    });
+    const frozen = flows.deliver(share);
+    await sent.promise;
+    await flows.live(hourMs);
+    expect(flows.said(share)).toEqual(["Share In Doubt"]);
+    thawed.resolve();
+    await frozen;
+    await flows.live(4 * hourMs);
+    expect(flows.said(share)).toEqual(["Share In Doubt"]);
+  });
+});
+
+describe("a verification", () => {
+  test.each(["share-and-attach", "share-then-attach"] as const)(
+    "that comes while the POST of a share is out waits for it (%s)",
+    async (method) => {
+      const flows = await flowsOf();
+      const verify = flows.verify();
+      const isTwoCalls = method === "share-then-attach";
+      async function whileSent<T>(send: () => Promise<T>): Promise<T> {
+        await flows.deliver(verify);
+        return send();
+      }
+      if (isTwoCalls) flows.meddle("shareWithBusiness", whileSent);
+      else flows.meddle("shareAndAttach", whileSent);
+      await flows.deliver(flows.share({ method, businessTokenSecret }));
+      expect(await flows.fate(verify)).toBeUndefined();
+      await flows.live(hourMs);
+      expect(await flows.fate(verify)).toBe("done");
+    },
+  );
+
+  test.each(["E2", "E4"])(
+    "that waits for a share in doubt asks no more often than that is looked at (%s)",
+    async (post) => {
+      const flows = await flowsOf({ policy: { secondPost: "person" } });
+      await flows.meta.faults({ match: post, kind: "cut-before" });
+      const method = post === "E2" ? "share-and-attach" : "share-then-attach";
+      await flows.deliver(flows.share({ method, businessTokenSecret }));
+      await flows.live(2 * hourMs);
+      await flows.deliver(flows.verify());
+      expect(flows.copied()).toBe(1);
+      await flows.live(12 * hourMs);
+      expect(flows.copied()).toBeLessThan(12 * 10);
+    },
+  );
 });
 
 describe("a revocation", () => {
@@ -469,6 +575,38 @@ describe("a revocation", () => {
     expect((await flows.business()).wabas[flows.wabaId]?.status).toBe("verified");
     expect(flows.deletes()).toHaveLength(1);
   });
+
+  test.each(["revoke", "revoke-unless-siblings"] as const)(
+    "by itself that a duplicate was told meanwhile takes no later share along either (%s)",
+    async (onPartnerRemoved) => {
+      const flows = await flowsOf({ policy: { onPartnerRemoved } });
+      const { wabaId, siblingId } = flows;
+      await flows.changeWaba({ sharedWithPartner: false });
+      const removal = flows.revoke({ wabaId, businessId: flows.businessId, reason: "partner_removed" });
+      const [asked, shared] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+      flows.meddle("readWaba", async (read) => {
+        asked.resolve();
+        await shared.promise;
+        return read();
+      });
+      const slow = flows.deliver(removal);
+      await asked.promise;
+      await flows.deliver(removal);
+      expect((await flows.business()).revocation?.state).toBe("nothing");
+      flows.pass(40 * minuteMs);
+      await flows.deliver(flows.share({ wabaId: siblingId }));
+      await flows.live(hourMs);
+      const said = flows.said(removal);
+      shared.resolve();
+      expect(await slow).toBe("acknowledged");
+      await flows.live(hourMs);
+      expect(flows.deletes()).toEqual([]);
+      expect((await flows.business()).wabas[siblingId]?.status).toBe("verified");
+      expect((await flows.business()).held).toBeUndefined();
+      expect(flows.said(removal)).toEqual(said);
+      expect(flows.repeated).toMatchObject([{ commandId: removal.commandId, detailType: "Credit Line Revoked" }]);
+    },
+  );
 
   test("that is older than a re-share which came to nothing is carried out", async () => {
     const flows = await flowsOf();

@@ -112,6 +112,25 @@ test.each([
   expect(await sweep(3000)).toMatchObject({ untouched: expected.untouched });
 });
 
+test("leaves the due time of what must wait alone, too, where the same item has something that need not", async () => {
+  const request = shareRequest("120000000000009");
+  const mixed = await store.loadBusiness(revocation);
+  await store.commit(
+    mixed as Business,
+    {
+      business: { ...(mixed as Business), waiting: { [request.wabaId]: { request, due } } },
+      events: [],
+      conclusions: [],
+    },
+    1,
+  );
+  await store.saveReading({ used: 0.85, readAt: 2000 });
+  expect((await sweep()).works).toEqual(["revoke", "verify"]);
+  const after = await store.loadBusiness(revocation);
+  expect(after?.revocation?.due).toMatchObject({ sweeps: 1 });
+  expect(after?.waiting[request.wabaId]?.due).toEqual(due);
+});
+
 test("asks for one look, which reads the usage anew, when the reading is stale", async () => {
   await store.saveReading({ used: 0.95, readAt: 2000 });
   const { works } = await sweep(2000 + 60_000);

@@ -296,6 +296,22 @@ describe("a throttle", () => {
     expect(await rowOf(`COMMAND#${command.commandId}`)).toBeUndefined();
   });
 
+  test("of one WABA alone is asked after ever less often: each call made meanwhile prolongs it", async () => {
+    const waitedMs = 40 * 60_000;
+    const copies: number[] = [];
+    const queues = { ...deps.queues, copy: async (_record: unknown, delayMs: number) => void copies.push(delayMs) };
+    const flow: Flow = {
+      type: "share",
+      onCommand: () => Promise.reject(new ThrottledError(Date.now() + 1000)),
+      onContinuation: async () => {},
+    };
+    const firstSentAt = { stringValue: String(Date.now() - waitedMs), dataType: "Number" };
+    const record = sqsRecord(shareCommand("120000000000001"), { attributes: { firstSentAt } });
+    expect(await failuresOf(queueHandler({ ...deps, queues }, flow), record)).toEqual([]);
+    expect(copies).toHaveLength(1);
+    expect(copies[0]).toBeGreaterThanOrEqual(waitedMs / 8);
+  });
+
   test("holds every other command, before it does anything, and lets what is on an item go", async () => {
     await deps.store.saveBlockedUntil(Date.now() + hourMs);
     const { seen, serve } = handlerOf();

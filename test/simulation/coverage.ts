@@ -72,7 +72,7 @@ export function gapsOf(coverage: Coverage): string[] {
       .filter((pair) => !coverage.faults[pair])
       .map((pair) => `fault ${pair}`),
     ...expectedVariants.filter((name) => !coverage.variants[name]).map((name) => `variant ${name}`),
-    ...announcedTypes.filter((type) => !coverage.events[type]).map((type) => `event ${type}`),
+    ...detailTypes.filter((type) => !coverage.events[type]).map((type) => `event ${type}`),
     ...(["E2", "E4", "E5", "E9", "E10"] as const).filter((name) => !coverage.sent[name]).map((name) => `call ${name}`),
     ...tooFew(coverage),
   ];
@@ -94,7 +94,8 @@ function expectedFaults(): string[] {
   ];
 }
 
-const tableReads = ["loadBusiness", "loadPointer", "loadCommand", "loadLimits", "secret"];
+const scanReads = ["loadScan", "loadBusinesses", "loadPointers", "walk"];
+const tableReads = ["loadBusiness", "loadPointer", "loadCommand", "loadLimits", "secret", ...scanReads];
 const effects = [
   "commit",
   "settle",
@@ -108,10 +109,8 @@ const effects = [
   "wake",
   "send events",
   "audit",
+  "saveScan",
 ];
-
-/** An account's status is not played. */
-const announcedTypes = detailTypes.filter((type) => type !== "Account Changed");
 
 const expectedVariants = [
   ...["same", "second", "error-4000", "error-100"].map((value) => `repeatedShare ${value}`),
@@ -129,6 +128,7 @@ const expectedVariants = [
     ["1", "100", "368", "4000", "2388001"].map((code) => `${name} ${code}`),
   ),
   ...["null", "150"].map((value) => `appCallsPerHour ${value}`),
+  ...["20", "60"].map((value) => `wabaCallsPerHour ${value}`),
   ...["e6", "e7", "e8"].flatMap((reader) => [
     `${reader}ShareLagMs 0`,
     `${reader}ShareLagMs some`,

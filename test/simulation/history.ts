@@ -1,4 +1,5 @@
 import type { Variants } from "../../infra/local/meta/meta-variants.ts";
+import type { AccountEvent } from "../../shared/domain/account.ts";
 import type { Policy } from "../../shared/domain/business.ts";
 import { randomOf, type Random } from "./random.ts";
 
@@ -7,6 +8,8 @@ export const creditLineId = "200000000000001";
 export const secretPrefix = "business-tokens/";
 export const settleWindowMs = 1_800_000;
 export const clockSkewMs = 300_000;
+/** The last scans, once nothing goes wrong any more. */
+export const scansAfterMs = [3_600_000, 7_200_000, 12_300_000];
 /** What A2 and A3 allow. */
 export const landingMsMax = 300_000;
 const lagMsMax = 600_000;
@@ -26,6 +29,8 @@ export type Hand =
   | { id: string; at: number; kind: "kill-token"; secret: string; forMs: number }
   | { id: string; at: number; kind: "throttle" | "revoke-access"; forMs: number }
   | { id: string; at: number; kind: "redrive" | "double-sweep" | "resume-revocations" | "settle" }
+  /** The estate scan; two of them when the schedule's word comes twice. */
+  | { id: string; at: number; kind: "scan" | "double-scan" }
   /** Only where A5 is broken: a deleted record lives again, though no POST named it. */
   | { id: string; at: number; kind: "revive"; businessId: string };
 
@@ -102,7 +107,14 @@ export function drawHistory(seed: number): History {
   for (let number = 0; number < settling.pick([0, 0, 2]); number += 1) {
     hands.push({ id: `p${number}`, at: settling.whole(startAt, sentAt), kind: "settle" });
   }
-  const sends = [...drawn.sends, ...later.sends, ...drawRemovals(random, hands)];
+  hands.push(...drawScans(seed, startAt, sentAt));
+  const limits = randomOf(`limits ${seed}`);
+  const sends = [
+    ...drawn.sends,
+    ...later.sends,
+    ...drawRemovals(random, hands),
+    ...drawNotices(seed, hands, customers, startAt, sentAt),
+  ];
   const quietAt = sentAt + hourMs;
   // Drawn apart: the histories of before are still what they were.
   const clocks = randomOf(`clocks ${seed}`);
@@ -113,7 +125,12 @@ export function drawHistory(seed: number): History {
     startAt,
     breach,
     customers,
-    variants: { ...drawVariants(random, breach), ...(isNarrow({ seed }) ? drawLateLists(random) : {}) },
+    variants: {
+      ...drawVariants(random, breach),
+      ...(isNarrow({ seed }) ? drawLateLists(random) : {}),
+      // Beside the app's budget each WABA has a small one of its own, until it has a number.
+      ...(limits.chance(0.1) ? { wabaCallsPerHour: limits.pick([20, 60]) } : {}),
+    },
     policy,
     faultRate: random.pick([0.3, 1, 1, 2]),
     sends,
@@ -294,6 +311,41 @@ function drawRemovals(random: Random, hands: readonly Hand[]): Send[] {
   });
 }
 
+/** What else the webhook tells: who owns a WABA that left, that it came back, and what becomes of the account. Now and then untrue. */
+function drawNotices(
+  seed: number,
+  hands: readonly Hand[],
+  customers: readonly Customer[],
+  startAt: number,
+  sentAt: number,
+): Send[] {
+  const random = randomOf(`notices ${seed}`);
+  if (random.chance(0.5)) return [];
+  const owners = new Map(
+    customers.flatMap(({ businessId, wabas }) => wabas.map(({ wabaId }) => [wabaId, businessId] as const)),
+  );
+  function notice(id: string, at: number, event: AccountEvent, wabaId: string): Send {
+    const seconds = Math.floor(at / secondMs);
+    const about = { version: "1", type: "account", requestedAt: new Date(seconds * secondMs).toISOString(), wabaId };
+    const body = {
+      ...about,
+      commandId: `account:${event}:${wabaId}:${seconds}`,
+      event,
+      businessId: owners.get(wabaId),
+    };
+    return { id, at: at + random.span(500, 5 * minuteMs), work: "revoke", body: JSON.stringify(body) };
+  }
+  const told = hands.flatMap((hand): Send[] => {
+    if (hand.kind === "unshare") return [notice(`n${hand.id}`, hand.at, "PARTNER_REMOVED", hand.wabaId)];
+    return hand.kind === "share-back" ? [notice(`n${hand.id}`, hand.at, "PARTNER_ADDED", hand.wabaId)] : [];
+  });
+  const others = Array.from({ length: random.pick([0, 1, 2]) }, (_, number) => {
+    const event = random.pick(["PARTNER_ADDED", "ACCOUNT_DELETED", "DISABLED_UPDATE"] as const);
+    return notice(`n${number}`, random.whole(startAt, sentAt), event, random.pick([...owners.keys()]));
+  });
+  return [...told, ...others];
+}
+
 /** What comes of a share over the end of a month, when a partner switch takes effect: verifications, and a hand in between. */
 function drawMonth(random: Random, customers: Customer[], startAt: number): { sends: Send[]; hands: Hand[] } {
   const wabas = customers.flatMap(({ wabas: own, secret }) => own.map(({ wabaId }) => ({ wabaId, secret })));
@@ -311,6 +363,16 @@ function drawMonth(random: Random, customers: Customer[], startAt: number): { se
     return { id: `lh${number}`, at, kind: "fund-elsewhere", wabaId };
   });
   return { sends, hands };
+}
+
+/** Scans among the commands, in every other history: what they read, find and set going races with all else (H16). */
+function drawScans(seed: number, startAt: number, sentAt: number): Hand[] {
+  const random = randomOf(`scans ${seed}`);
+  if (random.chance(0.5)) return [];
+  return Array.from({ length: random.whole(2, 5) }, (_, number): Hand => {
+    const at = random.whole(startAt, sentAt);
+    return { id: `e${number}`, at, kind: random.chance(0.25) ? "double-scan" : "scan" };
+  });
 }
 
 function drawHands(

@@ -10,7 +10,7 @@ import { businessSchema, commandSchema, eventSchema, keys, pointerSchema } from 
 import { count, type Coverage } from "./coverage.ts";
 import type { Engine, Invocation, MetaRead } from "./engine.ts";
 import type { History, Send } from "./history.ts";
-import { clockSkewMs, settleWindowMs } from "./history.ts";
+import { clockSkewMs, scansAfterMs, settleWindowMs } from "./history.ts";
 import type { MemoryTable, TableChange } from "./memory-store.ts";
 import { functionMs, type SentChange } from "./meta-transport.ts";
 import type { Message } from "./queue-model.ts";
@@ -70,7 +70,15 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
   const announced = new Map<string, RecordedEvent>();
   const refusals = new Map<string, string>();
   const served: Invocation[] = [];
+  /** When a WABA came to be what the table says of it. */
+  const becameAt = new Map<string, number>();
+  /** Intents that were announced to be in doubt. */
+  const doubted = new Set<string>();
+  /** Businesses that were written while the first two of the last scans looked. */
+  const stirred = new Set<string>();
   const lastWriter = new Map<string, Invocation | undefined>();
+  /** One of the last scans could not tell of everything. */
+  let isBlind = false;
   let lastBusinessChange: TableChange | undefined;
   let violation: Violation | undefined;
   let room: JudgedRoom | undefined;
@@ -101,7 +109,8 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       judgeRefusal(change);
       judgeRefusedRevoke(after.command);
     }
-    const { business } = after;
+    const { business, scan } = after;
+    if (engine.now() > history.quietAt && (scan?.completed?.cannotTell.length ?? 0) > 0) isBlind = true;
     if (business === undefined) return;
     const old = before?.business;
     engine.say(invocation?.process ?? "table", () => `writes ${summaryOf(business)}`);
@@ -111,6 +120,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       const known = old?.wabas[wabaId];
       if (known === waba) continue;
       coverage.statuses[waba.status] = (coverage.statuses[waba.status] ?? 0) + 1;
+      if (known?.status !== waba.status || known.allocationId !== waba.allocationId) becameAt.set(wabaId, engine.now());
       if (known?.status !== waba.status) {
         const step = `${known?.status ?? "none"} → ${waba.status}`;
         coverage.transitions[step] = (coverage.transitions[step] ?? 0) + 1;
@@ -123,8 +133,13 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       judgeAdopted(wabaId, known, waba, old, invocation);
     }
     judgeDue(change);
+    judgeDoubt(change);
     if (old?.revocation?.state === "open" && isOver(business)) judgeDone(old, business, invocation);
     lastWriter.set(business.businessId, invocation);
+    // What changes just before a scan, or during it, is left to the next one (C2).
+    const [firstScan = 0, secondScan = 0] = scansAfterMs.map((afterMs) => history.quietAt + afterMs);
+    const isWatched = engine.now() > firstScan - settleWindowMs && engine.now() < secondScan + 300_000;
+    if (isWatched && invocation?.key.startsWith("scan") !== true) stirred.add(business.businessId);
   }
 
   function isOver({ revocation }: Business): boolean {
@@ -196,12 +211,24 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     }
     for (const { due } of Object.values(business.waiting)) unsettled.push(due.nextAt);
     if (revocation?.state === "open") unsettled.push(revocation.due?.nextAt);
+    if (business.held !== undefined) unsettled.push(business.held.due.nextAt);
     if (recordIntent !== undefined && recordIntent.epoch === epoch) unsettled.push(recordIntent.due?.nextAt);
     for (const nextAt of unsettled) {
       if (nextAt === undefined) return broken("I9", `an unsettled entry of ${business.businessId} has no due time`);
       if (dueAt === undefined || dueAt > Math.max(nextAt, engine.now()) + 60_000 + apartMs) {
         return broken("I9", `the item of ${business.businessId} is due at ${dueAt}, its entry at ${nextAt}`);
       }
+    }
+  }
+
+  /** S6: a person is told of an attempt in doubt once. */
+  function judgeDoubt({ after }: TableChange): void {
+    const { business, transition } = after;
+    for (const { detailType, wabaId = "" } of transition?.events ?? []) {
+      if (detailType !== "Share In Doubt") continue;
+      const { id } = business?.wabas[wabaId]?.intent ?? business?.recordIntent ?? {};
+      if (id === undefined || doubted.has(id)) return broken("S6", `the doubt of ${wabaId} (${id}) is announced again`);
+      doubted.add(id);
     }
   }
 
@@ -259,6 +286,10 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       (intent) => intent.invocation === invocation && intent.target === wabaId && intent.sentAt !== undefined,
     );
     if (isOwn || old === undefined || lastWriter.get(old.businessId) === invocation) return;
+    // A scan enters what it finds only where no command has ever been: no state is newer than what its list shows.
+    const isEntered = waba.request.requestedBy === "estate-scan" && old.epoch === 0 && old.revocation === undefined;
+    if (isEntered && invocation.metaReads.some(({ name, body, isOk }) => name === "E13" && isOk && shows(body, wabaId)))
+      return;
     const funding = invocation.metaReads.filter(
       ({ name, id, isOk }) => (name === "E7" || name === "E3") && id === wabaId && isOk,
     );
@@ -429,6 +460,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     if (outcomeOf(message) !== undefined) return true;
     const { messages, table } = theRoom();
     const { body } = message;
+    if (isNoted(parse(message.work, body, Infinity))) return true;
     if (messages.some((one) => one.place !== "gone" && one.body === body)) return true;
     const commandId = commandIdOf(body) ?? "";
     for (const { business, pointer } of table.items.values()) {
@@ -442,12 +474,22 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     return false;
   }
 
+  /** What a notice tells of a WABA's owner, or of its return, stands on the WABA's item (R1, W2). */
+  function isNoted(parsed: ParsedBody): boolean {
+    if (parsed.kind !== "notice") return false;
+    const { event, wabaId, at } = parsed.notice;
+    const { pointer } = theRoom().table.get(keys.waba(wabaId)) ?? {};
+    if (event === "PARTNER_ADDED") return (pointer?.addedAt ?? 0) >= at;
+    return event === "PARTNER_REMOVED" && pointer?.businessId !== undefined;
+  }
+
   /** The row that says what became of this very content. */
   function outcomeOf({ body, work }: { body: string; work: Message["work"] }) {
     const { table } = theRoom();
     const parsed = parse(work, body, Infinity);
-    const hash = parsed.kind === "command" ? parsed.request.hash : parsed.kind === "invalid" ? parsed.hash : "";
-    const own = parsed.kind === "command" ? table.get(keys.command(parsed.request.commandId))?.command : undefined;
+    const about = parsed.kind === "command" ? parsed.request : parsed.kind === "notice" ? parsed.notice : undefined;
+    const hash = about?.hash ?? (parsed.kind === "invalid" ? parsed.hash : "");
+    const own = about === undefined ? undefined : table.get(keys.command(about.commandId))?.command;
     if (own?.outcome !== undefined && own.hash === hash) return own;
     const rejected = table.get(keys.command(`sha256:${hash}`))?.command;
     if (rejected?.outcome !== undefined) return rejected;
@@ -659,8 +701,10 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       if (isTrue(finding, meta, now)) continue;
       breachable("I6", `the finding ${finding.kind} of ${finding.subject} is open, and there is no such difference`);
     }
-    const { completed, unread } = table.get(keys.scan)?.scan ?? {};
+    const { completed, unread, unshown } = table.get(keys.scan)?.scan ?? {};
     if (completed === undefined || unread?.length !== 0) return;
+    // A list that has shrunk says nothing of what it lacks (C2), and that it has is told.
+    if (!isBlind && unshown?.length === 0) judgeAgreement(meta, open);
     for (const allocation of meta.allocations.values()) {
       const { id, receivingBusinessId: businessId, spans } = allocation;
       // Two scans have seen it.
@@ -670,6 +714,50 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       if (business === undefined || business.changedAt > history.quietAt) continue;
       const explained = business.records[id] !== undefined || open.some(({ subject }) => subject === id);
       if (!explained) breachable("I6", `${id} of ${businessId} is live, no item explains it and no finding names it`);
+    }
+  }
+
+  /** I6: what hands did is on the table, or one finding names it. */
+  function judgeAgreement(meta: MetaModel, open: readonly Finding[]): void {
+    const { variants } = meta;
+    // Of funding that no list shows, no scan can tell.
+    if (variants.fundingVisibleTo === "business" || variants.credentialPer === "waba-one-record") return;
+    // Nor is anything proven of a record whose status nobody knows: a person must look.
+    if (variants.requestStatusOnLive === "ACTIVE") return;
+    for (const { businessId, wabas } of history.customers) {
+      const business = theRoom().table.get(keys.business(businessId))?.business;
+      const isOld = meta.changes.every(
+        (change) => change.time <= history.quietAt || (change.businessId !== businessId && change.wabaId === undefined),
+      );
+      if (business === undefined || !isOld || stirred.has(businessId)) continue;
+      for (const { wabaId } of wabas) {
+        const waba = business.wabas[wabaId];
+        const known = meta.wabas.get(wabaId);
+        if (known?.sharedWithPartner !== true || (becameAt.get(wabaId) ?? 0) > history.quietAt) continue;
+        // A partner switch pays from the 1st.
+        const paying = attachmentsOf(meta, wabaId).find(({ to }) => to === undefined);
+        if (paying !== undefined && paying.from.e7 > engine.now()) continue;
+        const named = open.filter(
+          (finding) =>
+            finding.wabaId === wabaId ||
+            finding.subject === wabaId ||
+            [waba?.allocationId, paying?.allocationId].includes(finding.allocationId ?? ""),
+        );
+        // One that is not proven yet has its verification due.
+        const isBelieved = waba?.status === "verified" || (waba?.status === "shared" && waba.due === undefined);
+        const isRevoked = waba === undefined || waba.status === "revoked";
+        // By what the record pays is known once a verification or a first scan has read it.
+        const credentials = [
+          ...Object.values(business.wabas).map(({ evidence }) => evidence?.receivingCredentialId),
+          ...Object.values(business.records).map(({ credentialId }) => credentialId),
+        ];
+        const isKnown = paying !== undefined && credentials.includes(paying.credentialId);
+        const isUnknown = isKnown && isRevoked && business.revocation?.state !== "open";
+        const isLost = isBelieved && paying === undefined;
+        const what = `${wabaId} is ${waba?.status ?? "unknown"} here and ${paying === undefined ? "not " : ""}funded at Meta`;
+        if ((isLost || isUnknown) && named.length === 0) breachable("I6", `${what}, and no finding says so`);
+        if (named.length > 1) breachable("I6", `${what}: ${named.map(({ kind }) => kind).join(", ")}`);
+      }
     }
   }
 
@@ -714,6 +802,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     if (isReused(commandIdOf(body))) return;
     const row = outcomeOf({ body, work });
     if (row === undefined) {
+      if (isNoted(parse(work, body, Infinity))) return;
       if (!isKept({ body, work })) return broken("I3", `${send.id} is nowhere: ${body}`);
       if (!isLeftToPerson(commandIdOf(body))) {
         breachable("I3", `${send.id} has no outcome though all is quiet, and nobody was told: ${body}`);
@@ -848,6 +937,14 @@ function isAbout({ detailType, businessId }: RecordedEvent, body: string, { cust
   const customer = customers.find((one) => one.businessId === businessId);
   const ids = customer === undefined ? [] : [customer.businessId, ...customer.wabas.map(({ wabaId }) => wabaId)];
   return askForHelp.has(detailType) && ids.some((id) => body.includes(id));
+}
+
+/** Whether the list shows the WABA as funded. */
+function shows(body: unknown, wabaId: string): boolean {
+  const { data } = recordOf(body);
+  return (Array.isArray(data) ? data.map(recordOf) : []).some(
+    ({ id, primary_funding_id: fundingId }) => id === wabaId && fundingId !== undefined,
+  );
 }
 
 function startOfLastList(listed: MetaRead[]): number | undefined {

@@ -1,7 +1,8 @@
 import type { AccountNotice } from "../../shared/domain/account.ts";
-import type { Business, Request } from "../../shared/domain/business.ts";
+import type { Business, Request, Waba } from "../../shared/domain/business.ts";
 import { dueAt } from "../../shared/domain/business.ts";
 import type { RecordedEvent } from "../../shared/domain/events.ts";
+import type { Failure } from "../../shared/domain/reasons.ts";
 import type { DueIndex, DueItem } from "../../shared/store/due-index.ts";
 import type { Finding } from "../../shared/domain/findings.ts";
 import type { Breaker, CommandRecord, Pointer, Reading, Scan } from "../../shared/store/items.ts";
@@ -106,7 +107,7 @@ export function createMemoryStore(table: MemoryTable, newId: () => string, send:
     },
 
     async settle(loaded, settlement, now) {
-      const { wabaId, change, record, recordIntent, guard } = settlement;
+      const { wabaId, change, record, doubt, guard } = settlement;
       const transition = identify(newId(), change, now);
       const due = Math.min(dueAt(change.business) ?? Infinity, now + settleDueMaxMs);
       const pk = keys.business(loaded.businessId);
@@ -119,10 +120,14 @@ export function createMemoryStore(table: MemoryTable, newId: () => string, send:
       function next(identified: Identified, item: Item | undefined): Item {
         if (item?.business === undefined) throw new Error("There is nothing to settle");
         const { recordIntent: note, ...current } = item.business;
-        const kept = guard === "record" ? recordIntent : note;
+        const before = current.wabas[wabaId];
+        const isOfRecord = guard === "record";
+        const noted = doubt === undefined || !isOfRecord || note === undefined ? note : { ...note, failure: doubt };
+        const kept = isOfRecord && doubt === undefined ? undefined : noted;
+        const waba = doubt === undefined || before === undefined ? settlement.waba : doubted(before, doubt, isOfRecord);
         const business: Business = {
           ...current,
-          wabas: { ...current.wabas, [wabaId]: settlement.waba },
+          wabas: { ...current.wabas, [wabaId]: waba },
           ...(record === undefined ? {} : { records: { ...current.records, [record.allocationId]: record.record } }),
           ...(kept === undefined ? {} : { recordIntent: kept }),
           version: current.version + 1,
@@ -398,6 +403,12 @@ function concludedWrite(
     next: () => ({ pk, command: row, ...(announce ? { transition } : {}) }),
   };
   return { write, command: row };
+}
+
+function doubted(waba: Waba, failure: Failure, isOfRecord: boolean): Waba {
+  const { intent } = waba;
+  const isIntents = !isOfRecord && intent !== undefined;
+  return { ...waba, lastFailure: failure, ...(isIntents ? { intent: { ...intent, failure } } : {}) } as Waba;
 }
 
 function subject({ type, hash, commandId, wabaId }: Request | AccountNotice) {

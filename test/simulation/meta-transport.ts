@@ -144,7 +144,8 @@ export function createMetaTransport(engine: Engine, history: History, process: P
         );
         invocation?.metaReads.push({ name, id: subject, sentAt: leftAt, body: known.body, isOk });
         // An app without a limit is told nothing of how much of it is used.
-        const isSilent = isOk && model.variants.appCallsPerHour === null;
+        const { appCallsPerHour, wabaCallsPerHour } = model.variants;
+        const isSilent = isOk && appCallsPerHour === null && wabaCallsPerHour === null;
         settle({ kind: "answer", ...known, ...(isSilent ? { headers: {} } : {}) });
       }
       if (plan.afterMs === 0) engine.deliver(process, () => tell(answer));

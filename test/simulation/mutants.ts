@@ -247,9 +247,8 @@ export const mutants: readonly Mutant[] = [
         (real) =>
         (...args) => {
           const settlement = real(...args);
-          const { intent, due: _none, ...waba } = settlement.waba;
-          const isOpen = intent !== undefined || settlement.recordIntent !== undefined;
-          if (isOpen || waba.lastFailure === undefined) return settlement;
+          const { due: _none, ...waba } = settlement.waba;
+          if (settlement.doubt !== undefined || waba.lastFailure === undefined) return settlement;
           const { business: item } = settlement.change;
           const wabas = { ...item.wabas, [settlement.wabaId]: waba };
           return { ...settlement, waba, change: { ...settlement.change, business: { ...item, wabas } } };
@@ -343,6 +342,17 @@ export const mutants: readonly Mutant[] = [
       (real) => (item, view) => Object.keys(item.waiting).length === 0 && real(item, view),
     ),
   ),
+  seldom(
+    swap("doubts-hide-findings", ["I6"], "shared/domain/estate.ts", "isCalm", (real) => (item, view) => {
+      const intents = Object.values<{ intent?: object }>(item.wabas).map(({ intent }) => intent);
+      return [item.recordIntent, ...intents].every((intent) => intent === undefined) && real(item, view);
+    }),
+  ),
+  seldom(swap("a-deleted-record-is-no-news", ["I6"], "shared/domain/estate.ts", "isBelieved", () => () => false)),
+  swap("a-doubt-is-written-over-what-looks-noted", ["S6"], share, "settleShare", (real) => (...args) => {
+    const { doubt: _alone, ...settlement } = real(...args);
+    return settlement;
+  }),
   swap(
     "answers-told-again",
     ["T2"],

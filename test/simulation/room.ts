@@ -42,7 +42,7 @@ import type { StateStore } from "../../shared/store/state-store.ts";
 import type { Engine, Invocation, Process } from "./engine.ts";
 import { readFaults, writeFaults } from "./engine.ts";
 import type { Hand, History, Work } from "./history.ts";
-import { clockSkewMs, creditLineId, partnerBusinessId, secretPrefix, settleWindowMs } from "./history.ts";
+import { clockSkewMs, creditLineId, partnerBusinessId, scansAfterMs, secretPrefix, settleWindowMs } from "./history.ts";
 import type { Judge } from "./judge.ts";
 import { createMemoryAudit, createMemoryBus, createMemorySecrets } from "./memory-ports.ts";
 import { createMemoryFindingStore, createMemoryScanStore } from "./memory-scan-store.ts";
@@ -53,8 +53,6 @@ import { createQueueModel, maxReceiveCount, recordOf, type Message } from "./que
 const timeoutMs = { share: 30_000, verify: 60_000, revoke: 60_000, publish: 60_000, reconcile: 60_000 } as const;
 const concurrencyMax = 5;
 const sweepEveryMs = 5 * 60_000;
-/** Once nothing goes wrong any more. */
-const scansAfterMs = [3_600_000, 7_200_000, 12_300_000];
 const works = ["share", "verify", "revoke"] as const;
 const flows = { share: shareFlow, verify: verifyFlow, revoke: revokeFlow } as const;
 const stopAt = { share: 0.8, verify: 0.9, revoke: undefined } as const;
@@ -389,7 +387,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     });
   }
 
-  /** One slice of the estate scan; what is left of it goes on five minutes later, as by the schedule. */
+  /** One slice of the estate scan; what is left of it goes on five minutes later, as by the schedule, also after a slice that died. */
   function scan(mayBegin: boolean): void {
     const process = engine.createProcess("reconcile");
     const store = storeOf(process);
@@ -432,14 +430,21 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
     const turn = { endsAt: process.now() + timeoutMs.reconcile - 3000, signal: new AbortController().signal };
     async function run(): Promise<void> {
       try {
-        const { state } = await scanEstate(mayBegin, turn, deps);
-        if (state !== "waits") return;
+        await scanEstate(mayBegin, turn, deps);
       } catch (error) {
         engine.say(process, `the scan fails: ${String(error)}`);
       }
-      engine.at(now() + sweepEveryMs, () => scan(false));
+      isOver = true;
     }
+    let isOver = false;
     engine.invoke(process, `scan ${now() - history.startAt}`, timeoutMs.reconcile, () => void run());
+    engine.at(now() + timeoutMs.reconcile, () => {
+      if (!isOver && now() >= process.frozenUntil) engine.kill(process);
+    });
+    engine.at(now() + sweepEveryMs, () => {
+      const stored = table.get(keys.scan)?.scan;
+      if (stored === undefined ? mayBegin : stored.phase !== "done") scan(mayBegin && stored === undefined);
+    });
   }
 
   // --- the world outside
@@ -551,6 +556,11 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       case "double-sweep":
         sweep();
         return sweep();
+      case "scan":
+        return scan(true);
+      case "double-scan":
+        scan(true);
+        return scan(true);
       case "resume-revocations":
         return resume();
       case "settle":
@@ -571,6 +581,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   // Nor is the hour's budget smaller than what is left to be done.
   engine.at(history.quietAt, () => {
     if (meta.variants.appCallsPerHour !== null) meta.variants.appCallsPerHour = 5000;
+    if (meta.variants.wabaCallsPerHour !== null) meta.variants.wabaCallsPerHour = 200;
   });
   // A person goes through the dead letters once all is repaired, and again.
   for (const afterMs of [1_800_000, 9_000_000]) {

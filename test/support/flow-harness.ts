@@ -91,6 +91,7 @@ export async function startFlows(stack: QuietStack, { variants = {}, policy: cha
   const deadLetters: { body: string; reason: string | undefined }[] = [];
   const repeated: RecordedEvent[] = [];
 
+  let copies = 0;
   function queuesOf(own: Work): Queues {
     return {
       copy: async (record, delayMs) => {
@@ -100,6 +101,7 @@ export async function startFlows(stack: QuietStack, { variants = {}, policy: cha
           receives: { stringValue: String(receivesOf(record) - 1), dataType: "Number" as const },
         };
         const copy = sqsRecord(record.body, { sentAt: now(), attributes });
+        copies += 1;
         messages.push({ work: own, record: copy, visibleAt: now() + delayMs });
       },
       deadLetter: async ({ body }, reason) => void deadLetters.push({ body, reason }),
@@ -204,6 +206,8 @@ export async function startFlows(stack: QuietStack, { variants = {}, policy: cha
     repeated,
     messages,
     deadLetters,
+    /** How often a message that must wait was sent again. */
+    copied: () => copies,
 
     share: (overrides: Record<string, unknown> = {}) => shareCommand(wabaId, { ...requestedAt(), ...overrides }),
     verify: (overrides: Record<string, unknown> = {}) => verifyCommand(wabaId, { ...requestedAt(), ...overrides }),

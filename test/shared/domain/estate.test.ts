@@ -96,6 +96,14 @@ describe("an item is calm", () => {
   test.each<[string, Partial<Business>]>([
     ["came to nothing and is tried again", { wabas: { [wabaId]: sharingWaba({ intent: undefined }) } }],
     [
+      "is in doubt and waits for a person",
+      { wabas: { ...verified().wabas, [siblingId]: sharingWaba({ intent: intent({ sendDeadline: longAgo }) }) } },
+    ],
+    [
+      "with the business is in doubt",
+      { recordIntent: { ...intent({ sendDeadline: longAgo }), creditLineId: lineId, request: shareRequest() } },
+    ],
+    [
       "only waits",
       { waiting: { [siblingId]: { request: shareRequest(), due: { nextAt: now, looks: 0, sweeps: 0 } } } },
     ],
@@ -212,6 +220,17 @@ describe("a business on the table", () => {
     expect(kinds(verified(), {})).toEqual([]);
   });
 
+  test("relies on a record that another flow has read to be deleted", () => {
+    const records = { [allocationId]: { ...live, state: "deleted" as const } };
+    const gone = [`allocation_gone ${allocationId}`];
+    expect(kinds(verified({ records }), { allocationListed: none, wabaListed: all })).toEqual(gone);
+    // A list may name it all the same (unknown 3).
+    expect(kinds(verified({ records }))).toEqual(gone);
+    for (const status of ["mismatched", "revoked"] as const) {
+      expect(kinds({ ...withStatus(status), records }, { allocationListed: none, wabaListed: all })).toEqual([]);
+    }
+  });
+
   test("misses a record, which explains its WABAs too", () => {
     expect(kinds(verified(), { allocationListed: none, wabaListed: none })).toEqual([
       `allocation_gone ${allocationId}`,
@@ -237,6 +256,9 @@ describe("a business on the table", () => {
     expect(kinds(verified({ wabas: { [wabaId]: { ...waba, status: "allocated" } as Waba } }))).toEqual([
       `allocated_unattached ${wabaId}`,
     ]);
+    const doubted = { ...waba, status: "allocated", intent: intent({ sendDeadline: longAgo }) } as Waba;
+    const dueLater = { request: shareRequest(), nextAt: now, looks: 9, sweeps: 0 };
+    expect(kinds(verified({ wabas: { [wabaId]: { ...doubted, due: dueLater } } }), bothListed, now)).toEqual([]);
   });
 
   test("has an attempt without a due time, or one by which no sweep finds it", () => {
@@ -333,6 +355,7 @@ describe("a finding", () => {
     const { finding, events } = opened(sight(once, 2, 1), now);
     expect(events).toEqual([{ detailType: "Drift Found", reason: "waba_left", wabaId }]);
     expect(atScanEnd(finding, 2, "full")).toBe("nothing");
+    expect(atScanEnd(finding, 3, "sightings")).toBe("look");
     expect(atScanEnd(finding, 3, "none")).toBe("nothing");
     expect(closed(finding, now).events).toEqual([{ detailType: "Drift Closed", reason: "waba_left", wabaId }]);
   });

@@ -165,7 +165,7 @@ describe("H12: the note of an E4 is the business's", () => {
   ])("%s", (_title, attempt, kind, expected) => {
     const outcome = { kind, failure: failure("permission_denied") };
     const settlement = settleRecord(allocating({ attempt }), note({ attempt }), outcome, now, policy);
-    expect(settlement.recordIntent?.id).toBe(expected);
+    expect(settlement.change.business.recordIntent?.id).toBe(expected);
     expect(settlement.waba.status).toBe("sharing");
     // Nothing waits without a due time (I9).
     expect(dueEntries(settlement.change.business)).toHaveLength(1);

@@ -1,6 +1,15 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Business, Change, Conclusion, Request, ShareRequest, Waba } from "../../../shared/domain/business.ts";
+import type {
+  Business,
+  Change,
+  Conclusion,
+  RecordIntent,
+  Request,
+  ShareRequest,
+  SharingWaba,
+  Waba,
+} from "../../../shared/domain/business.ts";
 import { newBusiness } from "../../../shared/domain/business.ts";
 import type { Failure } from "../../../shared/domain/reasons.ts";
 import type { Settlement } from "../../../shared/domain/share.ts";
@@ -336,6 +345,47 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
         expect(await load(business.businessId)).toEqual(current);
         expect(await store.loadCommand(request.commandId)).toBeUndefined();
       });
+
+      test.each(["waba", "record"] as const)(
+        "of a POST whose effect is unknown notes why, beside what looks have written meanwhile (guard: %s)",
+        async (guard) => {
+          const request = shareRequest(newId("12"));
+          const { wabaId } = request;
+          const business = await stored((fresh) => {
+            const begun = attempting(fresh, request);
+            const { intent, ...waba } = { intent: undefined, ...begun.wabas[wabaId] } as SharingWaba;
+            if (guard === "waba" || intent === undefined) return begun;
+            const note = { ...intent, creditLineId: "20", request, due: { nextAt: at + 5000, looks: 0, sweeps: 0 } };
+            return { ...begun, wabas: { [wabaId]: waba }, recordIntent: note };
+          });
+          const intent = guard === "waba" ? business.wabas[wabaId]?.intent : business.recordIntent;
+          if (intent === undefined) throw new Error("There is no attempt to look at");
+          const seen = { absentAt: at + 1, inDoubt: true } as const;
+          const looked: Business = { ...business };
+          if (guard === "waba") {
+            const waba = business.wabas[wabaId] as SharingWaba;
+            looked.wabas = { [wabaId]: { ...waba, intent: { ...intent, ...seen } } };
+          } else looked.recordIntent = { ...intent, ...seen } as RecordIntent;
+          savedBusiness(await store.commit(business, changeTo(looked), at + 1));
+
+          const doubt: Failure = { at: at + 2, reason: "meta_unavailable", message: "no answer" };
+          const settlement: Settlement = {
+            guard,
+            wabaId,
+            intentId: intent.id,
+            epoch: intent.epoch,
+            doubt,
+            waba: business.wabas[wabaId] as SharingWaba,
+            change: changeTo(business),
+          };
+          savedBusiness(await store.settle(business, settlement, at + 2));
+          const current = await load(business.businessId);
+          const noted = guard === "waba" ? current.wabas[wabaId]?.intent : current.recordIntent;
+          expect(noted).toEqual({ ...intent, ...seen, failure: doubt });
+          expect(current.wabas[wabaId]?.lastFailure).toEqual(doubt);
+          expect(await isDue(business.businessId, at + 5000)).toBe(true);
+        },
+      );
 
       test("happens though another transaction is at work in the same moment: that is no intent gone (H26)", async () => {
         const request = shareRequest(newId("12"));
