@@ -202,7 +202,8 @@ export function missingMax(listed: number, shrinkLimit: number): number {
 /** C3: asks the revoke flow to look at a finished revocation once more; it alone decides whether to open it again. */
 export function askRecheck(business: Business, now: number): Business | undefined {
   const { revocation } = business;
-  if (revocation?.state !== "done" || revocation.due !== undefined) return undefined;
+  // The look that is planned after a partner switch may be weeks away.
+  if (revocation?.state !== "done" || (revocation.due !== undefined && revocation.due.nextAt <= now)) return undefined;
   return { ...business, revocation: { ...revocation, due: { nextAt: now, looks: 0, sweeps: 0 } } };
 }
 

@@ -21,7 +21,7 @@ import {
   resharedAt,
   windowEnd,
 } from "./business.ts";
-import { recheckAfterSwitch } from "./calendar.ts";
+import { recheckAfterSwitch, startOfNextMonth } from "./calendar.ts";
 import type { EventDraft } from "./events.ts";
 import type { EstateReading, RecordReading } from "./readings.ts";
 import { isConfirmedDeleted, withRecords } from "./readings.ts";
@@ -342,11 +342,16 @@ function finish(business: Business, revocation: Revocation, now: number): Change
 
 /** A partner switch that was revoked before the 1st may still take effect then: it is looked at once more (R6, H27c). */
 function recheck(business: Business, now: number): { due?: Due } {
-  const switches = Object.values(business.wabas).flatMap((waba) =>
-    "pendingUntil" in waba ? (waba.pendingUntil ?? []) : [],
-  );
+  const switches = Object.values(business.wabas).flatMap((waba) => switchesAt(waba) ?? []);
   const times = switches.map(recheckAfterSwitch).filter((time) => time > now);
   return times.length === 0 ? {} : { due: { nextAt: Math.max(...times), looks: 0, sweeps: 0 } };
+}
+
+/** One that no verification has found pending yet takes effect in the month after its attempt, like any other. */
+function switchesAt(waba: Waba): number | undefined {
+  if ("pendingUntil" in waba && waba.pendingUntil !== undefined) return waba.pendingUntil;
+  const isUnproven = waba.request.partnerSwitch && waba.evidence?.verifiedAt === undefined;
+  return isUnproven && waba.intendedAt !== undefined ? startOfNextMonth(waba.intendedAt) : undefined;
 }
 
 /** What that look found: nothing, and it is over; or a line of ours at work, and the revocation is open again (C3). */
@@ -361,7 +366,8 @@ export function recordRecheck(business: Business, estate: EstateReading, stillFu
   // Re-opening would take along what was shared since (H7c).
   const sharedSince = business.recordIntent !== undefined || Object.values(business.wabas).some(isHeld);
   if (sharedSince || (!live && !stillFunded))
-    return { business: { ...known, revocation: rest }, events: [], conclusions: [] };
+    // A scan may have asked for it: the look after the 1st is still to come.
+    return { business: { ...known, revocation: { ...rest, ...recheck(known, now) } }, events: [], conclusions: [] };
   const event: EventDraft = {
     detailType: "Revocation Started",
     commandId: revocation.request.commandId,

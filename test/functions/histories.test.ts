@@ -561,6 +561,23 @@ describe("a revocation", () => {
     expect(await flows.fate(nameless)).toBe("blocked: owner_unknown");
   });
 
+  test("of a partner switch that was not yet found pending is looked at once more after the 1st, too (H27c)", async () => {
+    const flows = await flowsOf();
+    await flows.changeWaba({ primaryFundingId: strangerFunding, partnerSwitch: true });
+    await flows.deliver(flows.share({ partnerSwitch: true }));
+    await flows.live(5 * minuteMs);
+    const { wabas } = await flows.business();
+    expect(wabas[flows.wabaId]?.status).toBe("shared");
+    const revoke = flows.revoke();
+    await flows.deliver(revoke);
+    await flows.live(hourMs);
+    expect(await flows.fate(revoke)).toBe("done");
+    // The switch takes effect all the same.
+    await flows.changeWaba({ primaryFundingId: wabas[flows.wabaId]?.evidence?.receivingCredentialId ?? "" });
+    await flows.live(30 * 24 * hourMs);
+    expect((await flows.business()).revocation).toMatchObject({ state: "open", openReason: "still_funded" });
+  });
+
   test("of a partner switch takes no re-share along when it is looked at once more after the 1st", async () => {
     const flows = await flowsOf();
     await flows.changeWaba({ primaryFundingId: strangerFunding, partnerSwitch: true });

@@ -136,6 +136,14 @@ describe("a record that E8 lists", () => {
     expect(
       askRecheck({ ...revoked, revocation: { ...revoked.revocation, state: "open" } as never }, now),
     ).toBeUndefined();
+    // The look that is planned after a partner switch is weeks away; one that is due comes anyway.
+    for (const [nextAt, asked] of [
+      [now + dayMs, now],
+      [now, undefined],
+    ] as const) {
+      const planned = { ...revoked.revocation, due: { nextAt, looks: 0, sweeps: 0 } } as never;
+      expect(askRecheck({ ...revoked, revocation: planned }, now)?.revocation?.due?.nextAt).toBe(asked);
+    }
   });
 });
 
