@@ -1,11 +1,13 @@
 import type { Variants } from "../../infra/local/meta/meta-variants.ts";
 import type { AccountEvent } from "../../shared/domain/account.ts";
 import type { Policy } from "../../shared/domain/business.ts";
+import { provenNotice } from "../../shared/contracts/content-hash.ts";
 import { randomOf, type Random } from "./random.ts";
 
 export const partnerBusinessId = "100000000000001";
 export const creditLineId = "200000000000001";
 export const secretPrefix = "business-tokens/";
+export const appSecret = "the app secret of the histories";
 export const settleWindowMs = 1_800_000;
 export const clockSkewMs = 300_000;
 /** The last scans, once nothing goes wrong any more. */
@@ -326,14 +328,14 @@ function drawNotices(
   );
   function notice(id: string, at: number, event: AccountEvent, wabaId: string): Send {
     const seconds = Math.floor(at / secondMs);
-    const about = { version: "1", type: "account", requestedAt: new Date(seconds * secondMs).toISOString(), wabaId };
-    const body = {
-      ...about,
-      commandId: `account:${event}:${wabaId}:${seconds}`,
-      event,
-      businessId: owners.get(wabaId),
-    };
-    return { id, at: at + random.span(500, 5 * minuteMs), work: "revoke", body: JSON.stringify(body) };
+    const about = { version: "1", type: "account", requestedAt: new Date(seconds * secondMs).toISOString() } as const;
+    const content = { ...about, wabaId, commandId: `account:${event}:${wabaId}:${seconds}`, event };
+    // A producer may send to the same queue, and say the same without knowing the secret.
+    const body = provenNotice(
+      { ...content, businessId: owners.get(wabaId) },
+      random.chance(0.9) ? appSecret : "a guess",
+    );
+    return { id, at: at + random.span(500, 5 * minuteMs), work: "revoke", body };
   }
   const told = hands.flatMap((hand): Send[] => {
     if (hand.kind === "unshare") return [notice(`n${hand.id}`, hand.at, "PARTNER_REMOVED", hand.wabaId)];

@@ -737,12 +737,9 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         // A partner switch pays from the 1st.
         const paying = attachmentsOf(meta, wabaId).find(({ to }) => to === undefined);
         if (paying !== undefined && paying.from.e7 > engine.now()) continue;
-        const named = open.filter(
-          (finding) =>
-            finding.wabaId === wabaId ||
-            finding.subject === wabaId ||
-            [waba?.allocationId, paying?.allocationId].includes(finding.allocationId ?? ""),
-        );
+        // A finding of a sibling may name the record that both are paid by; one of the record itself stands for all of them.
+        const subjects = [wabaId, waba?.allocationId, paying?.allocationId];
+        const named = open.filter((finding) => finding.wabaId === wabaId || subjects.includes(finding.subject));
         // One that is not proven yet has its verification due.
         const isBelieved = waba?.status === "verified" || (waba?.status === "shared" && waba.due === undefined);
         const isRevoked = waba === undefined || waba.status === "revoked";

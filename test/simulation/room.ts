@@ -35,6 +35,7 @@ import { createTokens } from "../../shared/graph/tokens.ts";
 import { createUsageMeter } from "../../shared/graph/usage.ts";
 import type { Logger } from "../../shared/logging.ts";
 import { queueHandler } from "../../shared/queue-handler.ts";
+import { createProofCheck } from "../../shared/secrets.ts";
 import { createQuota } from "../../shared/quota.ts";
 import { keys } from "../../shared/store/items.ts";
 import { resumeRevocations } from "../../shared/store/limit-store.ts";
@@ -42,7 +43,15 @@ import type { StateStore } from "../../shared/store/state-store.ts";
 import type { Engine, Invocation, Process } from "./engine.ts";
 import { readFaults, writeFaults } from "./engine.ts";
 import type { Hand, History, Work } from "./history.ts";
-import { clockSkewMs, creditLineId, partnerBusinessId, scansAfterMs, secretPrefix, settleWindowMs } from "./history.ts";
+import {
+  appSecret,
+  clockSkewMs,
+  creditLineId,
+  partnerBusinessId,
+  scansAfterMs,
+  secretPrefix,
+  settleWindowMs,
+} from "./history.ts";
 import type { Judge } from "./judge.ts";
 import { createMemoryAudit, createMemoryBus, createMemorySecrets } from "./memory-ports.ts";
 import { createMemoryFindingStore, createMemoryScanStore } from "./memory-scan-store.ts";
@@ -173,7 +182,12 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       maxReceiveCount,
       businessTokenSecretPrefix: secretPrefix,
     };
-    return Object.assign(process, { handler: queueHandler(deps, flows[work](deps)) });
+    return Object.assign(process, {
+      handler: queueHandler(
+        { ...deps, isProven: createProofCheck(async () => appSecret, process.now) },
+        flows[work](deps),
+      ),
+    });
   }
 
   function callerOf(process: Process) {
