@@ -52,7 +52,7 @@ export type Failure = {
   code?: number;
   subcode?: number;
   fbtraceId?: string;
-  /** At most 500 characters. */
+  /** Of Meta: at most 500 bytes. */
   message?: string;
 };
 

@@ -99,6 +99,16 @@ function withoutSecrets(message: string, secrets: readonly string[]): string {
   return withoutTokens(redacted);
 }
 
+/** What Meta says is kept on the item, whose size is bounded in bytes (T3). */
+function clipped(text: string, bytesMax: number): string {
+  if (Buffer.byteLength(text) <= bytesMax) return text;
+  // The last character may have been cut in two.
+  return Buffer.from(text)
+    .subarray(0, bytesMax)
+    .toString()
+    .replace(/\uFFFD$/, "");
+}
+
 /** The text without what looks like one of Meta's tokens. */
 export function withoutTokens(text: string): string {
   return text.replaceAll(/EAA[A-Za-z0-9]{8,}/g, "[token]");
@@ -116,8 +126,8 @@ export function classify(status: number, body: unknown, secrets: readonly string
     at,
     code,
     ...(subcode === undefined ? {} : { subcode }),
-    ...(fbtraceId === undefined ? {} : { fbtraceId }),
-    ...(message === undefined ? {} : { message: withoutSecrets(message, secrets).slice(0, 500) }),
+    ...(fbtraceId === undefined ? {} : { fbtraceId: clipped(fbtraceId, 100) }),
+    ...(message === undefined ? {} : { message: clipped(withoutSecrets(message, secrets), 500) }),
   };
   const bySubcode = subcodeClasses.find(
     (row) => row.subcode === subcode && (row.code === undefined || row.code === code),
@@ -139,7 +149,7 @@ export function classOf(answer: GraphAnswer, at: number): GraphErrorClass | "ok"
 
 /** No answer, or none that can be read. */
 export function unanswered(message: string, at: number): GraphFailure {
-  return failureOf("transient", { at, message: message.slice(0, 500) });
+  return failureOf("transient", { at, message: clipped(message, 500) });
 }
 
 function failureOf(errorClass: GraphErrorClass, about: Omit<Failure, "reason">): GraphFailure {

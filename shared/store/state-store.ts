@@ -64,16 +64,19 @@ export type Rejection = {
   wabaId?: string;
 };
 
-/** An item above this is refused new WABAs, so that a revocation can always be written: DynamoDB's limit is 400 KB (T3). */
+/** An item above this is refused new WABAs, so that a revocation can always be written: DynamoDB's limit is 400 KB (T3, I12). */
 const fullBytes = 300 * 1024;
 
+/** Nor may the WABAs on it be able to grow it beyond this: what is left takes the revocation, and all the revokes that join it. */
+const grownBytesMax = 350 * 1024;
+
 export function isFull(business: Business): boolean {
-  const growth = Object.keys(business.wabas).length * wabaGrowthBytes;
-  return Buffer.byteLength(JSON.stringify(business)) + growth > fullBytes;
+  const bytes = Buffer.byteLength(JSON.stringify(business));
+  return bytes > fullBytes || bytes + Object.keys(business.wabas).length * wabaGrowthBytes > grownBytesMax;
 }
 
-/** What a WABA that is on the item may still grow by: an intent, a due time with its command, a failure, evidence. */
-const wabaGrowthBytes = 2500;
+/** What a WABA that is on the item may still grow by: a longer request, an intent, a due time with its command, two failures, evidence. */
+const wabaGrowthBytes = 4000;
 
 /** Outcomes are kept this long; the TTL only cleans up. */
 const commandRetentionMs = 400 * 24 * 3_600_000;

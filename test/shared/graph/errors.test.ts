@@ -117,10 +117,17 @@ describe("a failure", () => {
     expect(failure.message).toBe("Malformed access token [token], not [token]");
   });
 
-  test("has a message of at most 500 characters", () => {
+  test("has a message of at most 500 bytes, whole characters", () => {
     const message = "m".repeat(2000);
     expect(classify(400, { error: { code: 100, message } }, [token], now).message).toHaveLength(500);
     expect(unanswered(message, now)).toMatchObject({ class: "transient", reason: "meta_unavailable", at: now });
     expect(unanswered(message, now).message).toHaveLength(500);
+    const ofThreeBytes = classify(
+      400,
+      { error: { code: 100, message: "借".repeat(2000), fbtrace_id: message } },
+      [],
+      now,
+    );
+    expect(ofThreeBytes).toMatchObject({ message: "借".repeat(166), fbtraceId: "m".repeat(100) });
   });
 });

@@ -2,16 +2,17 @@ import { randomUUID } from "node:crypto";
 import { DynamoDBClient, GetItemCommand, TransactionCanceledException } from "@aws-sdk/client-dynamodb";
 import { marshall, unmarshall } from "@aws-sdk/util-dynamodb";
 import { describe, expect, test } from "vitest";
-import type { Waba } from "../../../shared/domain/business.ts";
+import type { VerifyRequest, Waba } from "../../../shared/domain/business.ts";
 import { dueIn, newBusiness } from "../../../shared/domain/business.ts";
 import type { Failure } from "../../../shared/domain/reasons.ts";
-import { markRevocation } from "../../../shared/domain/revoke.ts";
+import { joinedMax, markRevocation } from "../../../shared/domain/revoke.ts";
+import { classify } from "../../../shared/graph/errors.ts";
 import { createDueIndex } from "../../../shared/store/due-index.ts";
 import { transitionSchema } from "../../../shared/store/items.ts";
 import { createStateStore, isFull } from "../../../shared/store/state-store.ts";
 import { revokeRequest, shareRequest } from "../../support/commands.ts";
 import { startQuietStack } from "../../support/quiet-stack.ts";
-import { verifiedWaba } from "../factories.ts";
+import { intent, sharingWaba, verifiedWaba } from "../factories.ts";
 import { describeStateStore, type StoreUnderTest } from "./state-store-contract.ts";
 
 const reads: { operation: string; consistent: unknown }[] = [];
@@ -94,13 +95,11 @@ describe("isFull", () => {
   }
 
   test("leaves room for all that the WABAs on it may still grow by, and for a revocation (I12)", () => {
-    const long = { commandId: "c".repeat(128), requestedBy: "p".repeat(128), businessTokenSecret: "s".repeat(256) };
-    const lastFailure: Failure = {
-      at: 1,
-      reason: "meta_unavailable",
-      fbtraceId: "t".repeat(20),
-      message: "m".repeat(500),
-    };
+    // In bytes, not characters: that is what DynamoDB counts.
+    const long = { commandId: "c".repeat(128), requestedBy: "💳".repeat(128), businessTokenSecret: "s".repeat(256) };
+    const envelope = { error: { code: 1, message: "借".repeat(1000), fbtrace_id: "t".repeat(1000) } };
+    const { reason, message = "", fbtraceId = "" } = classify(500, envelope, [], 1);
+    const failure: Failure = { at: 1, code: 1, subcode: 1, reason, fbtraceId, message };
     const business = newBusiness("110000000000001", 0);
     const wabas: Record<string, Waba> = {};
     for (let id = 120_000_000_000_000; !isFull({ ...business, wabas }); id += 1) {
@@ -108,11 +107,24 @@ describe("isFull", () => {
     }
     for (const [wabaId, waba] of Object.entries(wabas)) {
       const request = shareRequest(wabaId, long);
-      wabas[wabaId] = { ...waba, request, due: dueIn(request, 1), lastFailure };
+      const made = intent({ id: "i".repeat(36), failure, inDoubt: true, absentAt: 1, clearAt: 1 });
+      const verify: VerifyRequest = { ...long, type: "verify", wabaId, hash: "h".repeat(43), requestedAt: 1 };
+      wabas[wabaId] = {
+        ...waba,
+        ...sharingWaba({ request, intent: made }),
+        due: dueIn(verify, 1),
+        lastFailure: failure,
+      };
     }
-    const { business: revoked } = markRevocation({ ...business, wabas }, revokeRequest(long), 1);
+    const revoke = revokeRequest({ commandId: long.commandId, requestedBy: long.requestedBy });
+    const { business: marked } = markRevocation({ ...business, wabas }, revoke, 1);
+    const { revocation } = marked;
+    if (revocation === undefined) throw new Error("There is no revocation");
+    const joined = Array.from({ length: joinedMax }, () => revoke);
     expect(Object.keys(wabas).length).toBeGreaterThan(50);
-    expect(JSON.stringify(revoked).length).toBeLessThan(400 * 1024);
+    expect(Buffer.byteLength(JSON.stringify({ ...marked, revocation: { ...revocation, joined } }))).toBeLessThan(
+      400 * 1024,
+    );
   });
 
   test("leaves room for a revocation below DynamoDB's 400 KB", () => {
