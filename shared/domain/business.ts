@@ -166,8 +166,10 @@ export type AllocationRecord = {
   /** `live` and `deleted` are proven by E6; an answer of a POST alone leaves `unknown`. */
   state: "unknown" | "live" | "deleted";
   recordedAt: number;
-  /** A POST that makes records (E2, E4) was answered with its id, or E2 was proven by it to have worked; others were found. */
+  /** A POST that makes records (E2, E4) was answered with its id; others were found. */
   answered?: true;
+  /** First seen when it proved that an E2 had worked, whose answer was lost: that E2 made it, or another POST in doubt. */
+  proven?: true;
   readAt?: number;
   /** A definite answer to a DELETE of the revocation with this epoch. */
   deleteAnswered?: { at: number; epoch: number };
@@ -385,6 +387,12 @@ export function swept(
   if (revocation?.due !== undefined) next.revocation = { ...revocation, due: later(revocation.due) };
   if (recordIntent?.due !== undefined) next.recordIntent = { ...recordIntent, due: later(recordIntent.due) };
   return next;
+}
+
+/** When neither a POST in doubt nor those that a probe has settled can have an effect any more that we have not seen. */
+export function windowsEnd({ unansweredAt }: Business, intent: Intent, settleWindowMs: number): number {
+  const own = windowEnd(intent, settleWindowMs);
+  return unansweredAt === undefined ? own : Math.max(own, unansweredAt + settleWindowMs);
 }
 
 /** When an unanswered POST can have no effect any more that we have not seen (A1-A3). */

@@ -1,5 +1,15 @@
 import type { AllocationRecord, Business, Change, Due, Intent, Policy, ShareRequest, Waba } from "./business.ts";
-import { dueIn, isHeld, isShared, isSharing, lookDelayMs, reopened, windowEnd, withWaba } from "./business.ts";
+import {
+  dueIn,
+  isHeld,
+  isShared,
+  isSharing,
+  lookDelayMs,
+  reopened,
+  windowEnd,
+  windowsEnd,
+  withWaba,
+} from "./business.ts";
 import type { EventDraft } from "./events.ts";
 import type { EstateReading, Funding, RecordReading } from "./readings.ts";
 import { fundingRecord, knownFrom, withRecords } from "./readings.ts";
@@ -36,8 +46,8 @@ export function judgeProbe(business: Business, wabaId: string, probe: Probe, pol
   const record = fundingRecord(business.businessId, probe.funding, sameLine);
   if (record !== undefined) return { kind: "applied", record };
 
-  const afterWindow = probe.startedAt > windowEnd(intent, policy.settleWindowMs);
-  const finding = judgeAbsence(intent, isAbsent(business, intent, probe), afterWindow, policy);
+  const afterWindow = probe.startedAt > windowsEnd(business, intent, policy.settleWindowMs);
+  const finding = judgeAbsence(intent, isAbsent(business, intent, probe, afterWindow), afterWindow, policy);
   // A live record may explain itself, and not whether the lost POST attached this WABA to it (found by simulation).
   return finding.kind === "second-post" && isUnseen(probe) ? { kind: "in-doubt" } : finding;
 }
@@ -76,32 +86,42 @@ function judgeAbsence(intent: Intent, absent: boolean, afterWindow: boolean, pol
 }
 
 /** E7 readable and empty, and no live record at Meta that nothing but the lost POST would explain. */
-function isAbsent(business: Business, intent: Intent, { funding, estate }: Probe): boolean {
+function isAbsent(business: Business, intent: Intent, probe: Probe, afterWindow: boolean): boolean {
+  const { funding, estate } = probe;
   if (!funding.known || funding.id !== undefined || !estate.complete) return false;
   return Object.keys(estate.listed).every((allocationId) => {
     const seen = estate.records.find((reading) => reading.allocationId === allocationId);
     if (seen === undefined || seen.seen === "unreadable" || seen.seen === "strange") return false;
     if (seen.seen !== "live") return true;
     if (seen.receivingBusinessId !== business.businessId) return seen.receivingBusinessId !== undefined;
-    return isExplained(business, intent, allocationId);
+    return isExplained(business, intent, allocationId, probe, afterWindow);
   });
 }
 
 /**
  * A live record is explained by having been known before the intent, or as what another POST made. That a sibling uses it
  * explains nothing: it may have attached itself to what the lost POST made (found by simulation).
+ * @param afterWindow the probe began after all windows: by then each POST in doubt has shown whatever record it made.
  */
-export function isExplained({ records }: Business, intent: Intent, allocationId: string): boolean {
+export function isExplained(
+  { records }: Business,
+  intent: Intent,
+  allocationId: string,
+  probe: Probe,
+  afterWindow: boolean,
+): boolean {
   const record = records[allocationId];
   // An id that came back to life is not explained by its earlier one.
   if (record === undefined || record.state === "deleted") return false;
-  return record.recordedAt <= intent.madeAt || record.answered === true;
+  if (record.recordedAt <= intent.madeAt || record.answered === true) return true;
+  return record.proven === true && afterWindow && isOnlyPayer(allocationId, probe);
 }
 
-/** Whether a POST for another WABA, or E4, has no known effect yet. */
-function hasOtherAttempt({ wabas, recordIntent }: Business, wabaId: string): boolean {
-  if (recordIntent !== undefined) return true;
-  return Object.entries(wabas).some(([id, waba]) => id !== wabaId && waba.intent !== undefined);
+/** Of several records that pay by one credential (unknown 4), a proof may have meant any. */
+function isOnlyPayer(allocationId: string, { estate }: Probe): boolean {
+  const credential = estate.records.find((one) => one.allocationId === allocationId)?.receivingCredentialId;
+  const payers = estate.records.filter((one) => one.seen === "live" && one.receivingCredentialId === credential);
+  return credential !== undefined && payers.length === 1;
 }
 
 export function intendSecondPost(
@@ -155,7 +175,8 @@ export function recordRecordProbe(
     return changeTo(withWaba(live, request.wabaId, allocated));
   }
   if (finding.kind === "refused") return refuse(settled, request, finding.reason, finding.failure);
-  const { intent, due, announce } = afterLook(recordIntent, recordIntent.due, finding, probe, now, policy);
+  const end = windowEnd(recordIntent, policy.settleWindowMs);
+  const { intent, due, announce } = afterLook(recordIntent, recordIntent.due, finding, probe, end, now, policy);
   const next = { ...known, recordIntent: { ...recordIntent, ...intent, due } };
   return { business: next, events: announce ? [inDoubt(business, waba, recordIntent)] : [], conclusions: [] };
 }
@@ -166,11 +187,11 @@ function afterLook(
   due: Due | undefined,
   finding: { kind: "absent" | "cannot-tell" | "in-doubt" },
   probe: Probe,
+  end: number,
   now: number,
   policy: Policy,
 ): { intent: Intent; due: Due; announce: boolean } {
   const looks = (due?.looks ?? 0) + 1;
-  const end = windowEnd(intent, policy.settleWindowMs);
   const later = now + lookDelayMs(looks, policy.settleWindowMs);
   return {
     intent: {
@@ -181,6 +202,11 @@ function afterLook(
     due: { nextAt: now <= end ? Math.min(later, end + 1) : later, looks, sweeps: 0 },
     announce: finding.kind === "in-doubt" && intent.inDoubt !== true,
   };
+}
+
+/** What was known before the attempt is not its work: E2 may have attached its WABA to it (found by simulation). */
+function mayHaveMade({ madeAt }: Intent, { recordedAt }: AllocationRecord): boolean {
+  return recordedAt > madeAt;
 }
 
 function inDoubt(business: Business, waba: Waba, intent: Intent): EventDraft {
@@ -204,14 +230,9 @@ export function recordProbe(
     const { allocationId } = finding.record;
     const live = withLive(unanswered(known, waba.intent), finding.record, now);
     const record = live.records[allocationId];
-    // E2 attaches to what it makes, or to what was there; E5 only to what it was told to. Of several records that pay by one
-    // credential (unknown 4) it may have been any: then none is explained by it.
-    const others = probe.estate.records.filter((one) => one.allocationId !== allocationId);
-    const isOnly = fundingRecord(business.businessId, probe.funding, others) === undefined;
-    // Nor is it while another POST is in doubt that may have made it, and not attached its WABA (found by simulation).
-    const isOwn = waba.status === "sharing" && isOnly && !hasOtherAttempt(business, wabaId);
-    const isMade = isOwn && record !== undefined;
-    const records = isMade ? { ...live.records, [allocationId]: { ...record, answered: true as const } } : live.records;
+    // E5 only attaches to what it is told to.
+    const isOwn = waba.status === "sharing" && record !== undefined && mayHaveMade(waba.intent, record);
+    const records = isOwn ? { ...live.records, [allocationId]: { ...record, proven: true as const } } : live.records;
     return acceptShare({ ...live, records }, wabaId, allocationId, now, policy);
   }
   if (finding.kind === "refused") {
@@ -219,9 +240,10 @@ export function recordProbe(
     return refuse(withWaba(known, wabaId, rest), waba.request, finding.reason, finding.failure);
   }
 
-  const { intent: looked, due, announce } = afterLook(waba.intent, waba.due, finding, probe, now, policy);
-  const isOver = probe.startedAt > windowEnd(waba.intent, policy.settleWindowMs);
-  const isClear = isOver && isAbsent(business, waba.intent, probe) && !isUnseen(probe);
+  const end = windowsEnd(business, waba.intent, policy.settleWindowMs);
+  const { intent: looked, due, announce } = afterLook(waba.intent, waba.due, finding, probe, end, now, policy);
+  const isOver = probe.startedAt > end;
+  const isClear = isOver && isAbsent(business, waba.intent, probe, isOver) && !isUnseen(probe);
   const intent: Intent = isClear ? { ...looked, clearAt: probe.startedAt } : looked;
   const next: Waba = { ...waba, intent, due: { ...due, request: waba.request } };
   const events = announce ? [inDoubt(business, next, intent)] : [];

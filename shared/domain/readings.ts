@@ -110,9 +110,10 @@ export function withRecords(business: Business, estate: EstateReading, now: numb
     // An id that came back to life is as good as new: nothing that was known before explains it (H7d).
     const revived = known.state === "deleted" && reading.seen === "live";
     const recordedAt = revived ? since : known.recordedAt;
-    const { answered, ...own } = records[reading.allocationId] ?? known;
-    const madeBy = answered === undefined || revived ? {} : { answered };
-    records[reading.allocationId] = { ...own, ...madeBy, state: reading.seen, readAt: reading.readAt, recordedAt };
+    const current = records[reading.allocationId] ?? known;
+    const { answered: _answer, proven: _proof, ...bare } = current;
+    const own = revived ? bare : current;
+    records[reading.allocationId] = { ...own, state: reading.seen, readAt: reading.readAt, recordedAt };
   }
   return { ...business, records, ...(estate.complete ? { listedAt: estate.startedAt } : {}) };
 }

@@ -1,5 +1,5 @@
 import type { Business, Change, Intent, Policy, ShareRequest } from "./business.ts";
-import { isShared, isSharing, windowEnd, withWaba } from "./business.ts";
+import { isShared, isSharing, windowsEnd, withWaba } from "./business.ts";
 import { recheckAfterSwitch, startOfNextMonth } from "./calendar.ts";
 import type { Failure } from "./reasons.ts";
 import type { Probe } from "./probe.ts";
@@ -47,8 +47,7 @@ export function decideSettle(business: Business, wabaId: string, probe: Probe, p
     guard === "waba" ? judgeProbe(business, wabaId, probe, policy) : judgeRecordProbe(business, probe, policy);
   if (finding.kind === "applied") return { kind: "applied" };
 
-  const unseenUntil = (business.unansweredAt ?? -Infinity) + policy.settleWindowMs;
-  const until = Math.max(windowEnd(intent, policy.settleWindowMs), unseenUntil);
+  const until = windowsEnd(business, intent, policy.settleWindowMs);
   if (probe.startedAt <= until) return { kind: "wait", until };
 
   const { estate, funding } = probe;
@@ -59,7 +58,7 @@ export function decideSettle(business: Business, wabaId: string, probe: Probe, p
   const unexplained = live.filter(
     ({ allocationId, receivingBusinessId: receiver }) =>
       (receiver === undefined || receiver === business.businessId) &&
-      !isExplained(business, intent, allocationId) &&
+      !isExplained(business, intent, allocationId, probe, true) &&
       !isSiblings(business, wabaId, allocationId),
   );
   const paying = funding.known

@@ -181,6 +181,7 @@ const recordSchema = kept({
   state: z.enum(["unknown", "live", "deleted"]),
   recordedAt: time,
   answered: z.optional(z.literal(true)),
+  proven: z.optional(z.literal(true)),
   readAt: z.optional(time),
   deleteAnswered: z.optional(kept({ at: time, epoch: z.number() })),
   absentLooks: z.optional(z.number()),

@@ -318,7 +318,14 @@ export const mutants: readonly Mutant[] = [
       },
     ],
   }),
-  seldom(swap("proof-marks-what-a-sibling-made", ["I1b"], probe, "hasOtherAttempt", () => () => false)),
+  seldom({
+    name: "proof-explains-what-a-sibling-made",
+    breaks: ["I1b"],
+    swaps: [
+      { module: probe, function: "mayHaveMade", by: () => () => true },
+      { module: business, function: "windowsEnd", by: () => (_item, intent, ms) => intent.sendDeadline + ms },
+    ],
+  }),
   seldom(swap("one-token-sees-enough", ["I1b"], probe, "isUnseen", () => () => false)),
   seldom(swap("refused-delete-believed", ["I2b"], revoke, "isDeleteAnswer", () => () => true)),
   seldom(

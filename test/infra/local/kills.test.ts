@@ -231,7 +231,8 @@ describe("processes that are killed between their intent and its settle", () => 
     const kills = killer.kills.filter(({ target }) =>
       items.some((item) => JSON.stringify(item).includes(target.slice(3))),
     );
-    return { now: Date.now(), commandId, record: latest.commands.get(`COMMAND#${commandId}`), items, kills };
+    const record = latest.commands.get(`COMMAND#${commandId}`);
+    return { now: Date.now(), commandId, record, items, kills, logs: logs.filter((line) => line.includes(commandId)) };
   }
 
   /** `in doubt` is an outcome by name too: a person is told. */

@@ -226,37 +226,42 @@ describe("a look that is recorded", () => {
     ]);
   });
 
-  test("as applied tells what E2 made from what E5 was told to attach to, which explains nothing to a sibling", () => {
+  describe("as applied leaves the record that proved it", () => {
     const finding = { kind: "applied", record: recordReading() } as const;
-    const records = { [allocationId]: record({ recordedAt: now }) };
-    function siblingSees(stored: Business) {
+    const madeSince = { [allocationId]: record({ recordedAt: now }) };
+
+    /** What a look at the sibling's own POST says of it later, when nothing pays for the sibling. */
+    function siblingSees(stored: Business, startedAt: number, records = [recordReading()]) {
+      const seen = probe({ ...seeing(records), funding: { known: true } });
       const { business: next } = recordProbe(stored, wabaId, probe(seeing([recordReading()])), finding, now, policy);
       const wabas = { ...next.wabas, [siblingId]: sharingWaba() };
-      return judgeProbe({ ...next, wabas }, siblingId, probe(seeing([recordReading()])), policy);
+      return judgeProbe({ ...next, wabas }, siblingId, { ...seen, startedAt }, policy).kind;
     }
-    expect(siblingSees(attempted({}, { records }))).toEqual({ kind: "absent" });
-    const wabas = { [wabaId]: sharingWaba({ status: "allocated", allocationId }) };
-    expect(siblingSees(business({ wabas, records }))).toEqual({ kind: "cannot-tell" });
-  });
 
-  test("as applied explains no record to a sibling while several pay by one credential: it may be the sibling's own", () => {
-    const made = recordReading({ allocationId: otherAllocationId });
-    const both = { funding: lineFunds, estate: estate([recordReading(), made]) };
-    const records = { [otherAllocationId]: record({ recordedAt: intent().madeAt }) };
-    const finding = { kind: "applied", record: recordReading() } as const;
-    const { business: next } = recordProbe(attempted({}, { records }), wabaId, probe(both), finding, now, policy);
-    const wabas = { ...next.wabas, [siblingId]: sharingWaba() };
-    const unfunded = probe({ ...both, funding: { known: true } });
-    expect(judgeProbe({ ...next, wabas }, siblingId, unfunded, policy)).toEqual({ kind: "cannot-tell" });
-  });
+    test("explained to a sibling once all windows are over: then what the sibling's POST made would show, too", () => {
+      const stored = attempted({ sendDeadline: intent().sendDeadline + minuteMs }, { records: madeSince });
+      expect(siblingSees(stored, end + minuteMs)).toBe("cannot-tell");
+      expect(siblingSees(stored, end + minuteMs + 1)).toBe("absent");
+    });
 
-  test("as applied explains no record to a sibling whose own POST was in doubt already: it may have made it, and attached nothing", () => {
-    const records = { [allocationId]: record({ recordedAt: now }) };
-    const finding = { kind: "applied", record: recordReading() } as const;
-    const seen = probe(seeing([recordReading()]));
-    const both = { [wabaId]: sharingWaba({ intent: intent() }), [siblingId]: sharingWaba() };
-    const { business: next } = recordProbe(business({ wabas: both, records }), wabaId, seen, finding, now, policy);
-    expect(judgeProbe(next, siblingId, seen, policy)).toEqual({ kind: "cannot-tell" });
+    test("unexplained while another live one pays by the same credential: either may be the sibling's own", () => {
+      const stored = attempted({}, { records: madeSince });
+      const twin = recordReading({ allocationId: otherAllocationId });
+      const known = { ...madeSince, [otherAllocationId]: record({ recordedAt: intent().madeAt }) };
+      expect(siblingSees({ ...stored, records: known }, end + 1, [recordReading(), twin])).toBe("in-doubt");
+      const gone = recordReading({ allocationId: otherAllocationId, seen: "deleted" });
+      expect(siblingSees({ ...stored, records: known }, end + 1, [recordReading(), gone])).toBe("absent");
+    });
+
+    test("unexplained when it was known before the attempt that it proved: E2 may attach to what a sibling's POST made", () => {
+      const later = attempted({ madeAt: now + 1 }, { records: madeSince });
+      expect(siblingSees(later, end + 1)).toBe("in-doubt");
+    });
+
+    test("unexplained when E5 was told to attach to it", () => {
+      const wabas = { [wabaId]: sharingWaba({ status: "allocated", allocationId }) };
+      expect(siblingSees(business({ wabas, records: madeSince }), end + 1)).toBe("in-doubt");
+    });
   });
 
   test("H18: as applied by an id that a revocation had confirmed deleted begins a new life of that record", () => {
@@ -264,7 +269,7 @@ describe("a look that is recorded", () => {
     const found = probe({ funding: lineFunds, estate: estate([recordReading()]) });
     const finding = { kind: "applied", record: recordReading() } as const;
     const { business: next } = recordProbe(stored, wabaId, found, finding, now, policy);
-    expect(next.records[allocationId]).toEqual(record({ epoch: 1, recordedAt: now, answered: true }));
+    expect(next.records[allocationId]).toEqual(record({ epoch: 1, recordedAt: now, proven: true }));
   });
 
   test("as absent keeps when the first absence began, not the last", () => {
