@@ -7,7 +7,7 @@ import { randomOf, type Random } from "./random.ts";
 export const partnerBusinessId = "100000000000001";
 export const creditLineId = "200000000000001";
 export const secretPrefix = "business-tokens/";
-export const appSecret = "the app secret of the histories";
+export const appSecret = "app-secret-of-the-histories";
 export const settleWindowMs = 1_800_000;
 export const clockSkewMs = 300_000;
 /** The last scans, once nothing goes wrong any more. */
