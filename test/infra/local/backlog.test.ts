@@ -83,7 +83,7 @@ test("500 shares behind a block of Meta's: no call during it, no dead letter, al
   onTestFinished(() => clearInterval(reconciling));
   await expect
     .poll(() => stack.aws.events().filter(({ detailType }) => detailType === "Share Verified").length, {
-      timeout: 100_000,
+      timeout: 240_000,
       interval: 250,
     })
     .toBe(count);
@@ -97,4 +97,4 @@ test("500 shares behind a block of Meta's: no call during it, no dead letter, al
   expect(verified).toEqual(Array.from({ length: count }, () => "verified"));
   expect(compareWithLedger(observation, stack.config.creditLineId)).toEqual([]);
   for (const queueUrl of Object.values(stack.about.deadLetterQueues)) expect(await messagesIn(queueUrl)).toBe(0);
-}, 120_000);
+}, 300_000);
