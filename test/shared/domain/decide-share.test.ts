@@ -543,6 +543,7 @@ describe("a refusal", () => {
     const stored = business({ wabas: { [wabaId]: waba } });
     const change = refuse(stored, shareRequest({ commandId: "share-2" }), "funded_elsewhere");
     expect(change.business).toEqual(stored);
+    expect(change.events).toEqual([]);
     expect(change.conclusions).toMatchObject([
       { outcome: "refused", reason: "funded_elsewhere", event: { detailType: "Share Refused", status: waba.status } },
     ]);

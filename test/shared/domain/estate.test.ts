@@ -229,6 +229,10 @@ describe("a WABA that E13 lists", () => {
     expect(judge(byOther, verified({ records }))).toBeUndefined();
     expect(judge(byOther, { ...withStatus("mismatched"), records })).toBeUndefined();
     expect(judge(unfunded, withStatus("mismatched", { evidence: undefined }))).toBeUndefined();
+    const paid = { ...evidence, receivingCredentialId: otherCredential };
+    const sibling = sharedWaba({ allocationId: otherAllocationId, evidence: paid });
+    const wabas = { [siblingId]: sibling, ...withStatus("mismatched").wabas };
+    expect(judge(byOther, verified({ records, wabas }))).toBeUndefined();
   });
 
   test("is not paid for by a dead record, unless a revocation is the last word", () => {
@@ -322,6 +326,7 @@ describe("a business on the table", () => {
     expect(kinds(verified({ changedAt: now - settleWindowMs + 1 }), lists)).toEqual([]);
     expect(kinds(verified({ changedAt: now - settleWindowMs }), lists)).toEqual([`allocation_gone ${allocationId}`]);
     expect(kinds(verified({ unansweredAt: now }), lists)).toEqual([]);
+    expect(kinds(verified({ changedAt: now, wabas: { [wabaId]: sharingWaba({ due: undefined }) } }))).toEqual([]);
   });
 
   test("misses a WABA, unless a webhook told", () => {
@@ -499,7 +504,7 @@ describe("a finding", () => {
     ["waba_left", { wabaId }, { type: "revoke", wabaId, reason: "partner_removed" }],
     ["waba_left", {}, undefined],
     ["allocated_unattached", { wabaId }, { type: "share", wabaId }],
-    ["allocated_unattached", {}, undefined],
+    ["allocated_unattached", { businessId }, undefined],
     ["allocation_unknown", { wabaId, businessId }, { type: "share", wabaId }],
     ["allocation_unknown", { businessId }, { type: "revoke", businessId, reason: "operator" }],
     ["allocation_unknown", {}, undefined],

@@ -133,6 +133,19 @@ describe("a look cannot tell", () => {
     }
   });
 
+  test("when a dead record is listed beside a live one that nothing explains", () => {
+    const dead = recordReading({ allocationId: otherAllocationId, seen: "deleted" });
+    const listed = Object.fromEntries(
+      [allocationId, otherAllocationId].map((id) => [id, { creditLineId: lineId, deleted: false }]),
+    );
+    for (const records of [
+      [dead, recordReading()],
+      [recordReading(), dead],
+    ]) {
+      expect(judge(attempted(), { estate: estate(records, { listed }) })).toEqual({ kind: "cannot-tell" });
+    }
+  });
+
   test("H7d: when a late answer named an id that a revocation had deleted, and that lives again", () => {
     const stored = attempted({ epoch: 1 }, { epoch: 1, records: { [allocationId]: deletedRecord() } });
     expect(judge(stored, seeing([recordReading()]))).toEqual({ kind: "cannot-tell" });

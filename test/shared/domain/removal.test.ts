@@ -337,6 +337,16 @@ describe("what is held", () => {
     expect(next.wabas[siblingId]?.removedAt).toBe(other.requestedAt);
   });
 
+  test("a removal that was noted before stays when a command about another WABA was answered", () => {
+    const stale = removal({ commandId: "removed-0", hash: "hash-of-removed-0", requestedAt: now - 6 * settleWindowMs });
+    const removedAt = now - 7 * settleWindowMs;
+    const wabas = { ...both, [siblingId]: { ...both[siblingId]!, removedAt } };
+    const facts = factsOf({ business: business({ wabas, held: heldOf([stale]) }) });
+    const { business: next, conclusions } = recordRemoval(facts, { kind: "hold", reason: "cannot_tell" }, policy);
+    expect(conclusions).toMatchObject([{ request: stale }]);
+    expect(next.wabas[siblingId]?.removedAt).toBe(removedAt);
+  });
+
   test("keeps at most twenty commands; the removal of another is noted all the same", () => {
     const requests = Array.from({ length: 20 }, (_, index) => removal({ commandId: `r-${index}`, hash: `h-${index}` }));
     const facts = factsOf({ presence: gone, business: business({ wabas: both, held: heldOf(requests) }) });

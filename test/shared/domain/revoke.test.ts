@@ -340,7 +340,7 @@ describe("another revoke", () => {
     expect(next.held).toBeUndefined();
     expect(next.revocation).toMatchObject({ requestedAt: now + 1, joined: [first, second] });
     expect([events, conclusions]).toEqual([[], []]);
-    expect(joinHeld(revoking()).business).toEqual(revoking());
+    expect(joinHeld(revoking())).toEqual({ business: revoking(), events: [], conclusions: [] });
   });
 
   test("is answered with the WABA that it named, and the reason that it gave", () => {
@@ -616,6 +616,11 @@ describe("a run of a revocation stays open", () => {
     );
   });
 
+  test("but is done when the fresh list lags, and still names a record that this very revocation has confirmed", () => {
+    const { business: next } = recorded({ fresh: estate([recordReading()], { startedAt: now + 3000, records: [] }) });
+    expect(next.revocation?.state).toBe("done");
+  });
+
   test("but is done when the fresh list names the deleted record as deleted", () => {
     const listed = { [allocationId]: { creditLineId: lineId, deleted: true } };
     const { business: next } = recorded({ fresh: estate([], { startedAt: now + 3000, listed }) });
@@ -863,7 +868,8 @@ describe("a partner switch that was revoked before it took effect (R6, H27c)", (
     ["a record of ours lives", estate([live]), false],
     ["a WABA is still funded by us", estate(), true],
   ])("opens the revocation again when %s, and says so", (_title, seen, stillFunded) => {
-    const { business: next, events } = recordRecheck(revoked, seen, stillFunded, fifthOfJuly);
+    const { business: next, events, conclusions } = recordRecheck(revoked, seen, stillFunded, fifthOfJuly);
+    expect(conclusions).toEqual([]);
     expect(next.revocation).toMatchObject({ state: "open", due: { nextAt: fifthOfJuly } });
     expect(next.revocation).not.toHaveProperty("doneAt");
     expect(events).toMatchObject([{ detailType: "Revocation Started", commandId: "revoke-1", reason: "late_record" }]);

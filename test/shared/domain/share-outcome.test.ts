@@ -189,6 +189,7 @@ describe("the answer to a POST", () => {
       allocationId,
       record: { creditLineId: lineId, epoch: 0, state: "unknown", recordedAt: now, answered: true },
     });
+    expect(settled.change.events).toEqual([]);
     expect(settled.change.conclusions).toEqual([
       {
         request,

@@ -342,23 +342,25 @@ describe("a look at an unsettled E4", () => {
 });
 
 describe("a revocation over an unsettled E4", () => {
-  const revoked = markRevocation(allocating(), revokeRequest(), now).business;
+  function revoked(): Business {
+    return markRevocation(allocating(), revokeRequest(), now).business;
+  }
 
   test("keeps the note, and answers its share by a due time of the WABA", () => {
-    expect(revoked.recordIntent).toMatchObject({ id: "intent-1", epoch: 0 });
-    expect(revoked.recordIntent?.due).toBeUndefined();
-    expect(revoked.wabas[wabaId]).toMatchObject({ status: "revoking", due: { request: twoCalls, nextAt: now } });
+    expect(revoked().recordIntent).toMatchObject({ id: "intent-1", epoch: 0 });
+    expect(revoked().recordIntent?.due).toBeUndefined();
+    expect(revoked().wabas[wabaId]).toMatchObject({ status: "revoking", due: { request: twoCalls, nextAt: now } });
   });
 
   test("is not done before the window of that POST is over (H1)", () => {
     const early = { estate: noRecords(now), deleted: {}, confirmed: [], fresh: noRecords(now), stillFunded: false };
-    expect(recordRun(revoked, early, now, policy).business.revocation).toMatchObject({
+    expect(recordRun(revoked(), early, now, policy).business.revocation).toMatchObject({
       state: "open",
       openReason: "share_in_flight",
     });
     const late = now + settleWindowMs;
     const after = { ...early, estate: noRecords(late), fresh: noRecords(late) };
-    const done = recordRun(revoked, after, late, policy).business;
+    const done = recordRun(revoked(), after, late, policy).business;
     expect(done.revocation?.state).toBe("nothing");
     expect(done.recordIntent).toBeUndefined();
   });
@@ -366,7 +368,7 @@ describe("a revocation over an unsettled E4", () => {
   test("re-opens for an E4 answered after it was done", () => {
     const late = now + settleWindowMs;
     const run = { estate: noRecords(late), deleted: {}, confirmed: [], fresh: noRecords(late), stillFunded: false };
-    const done = recordRun(revoked, run, late, policy).business;
+    const done = recordRun(revoked(), run, late, policy).business;
     const answer = { allocationId, creditLineId: lineId, epoch: 0, seen: "live" as const };
     const { business: next, events } = recordLateAnswer(done, twoCalls, answer, late + 1);
     expect(next.revocation?.state).toBe("open");
@@ -376,7 +378,7 @@ describe("a revocation over an unsettled E4", () => {
   test("counts an unsettled E4 as something to revoke", () => {
     const stored = allocating();
     stored.wabas = {};
-    stored.revocation = { ...(revoked.revocation as never as object), state: "done", doneAt: now } as never;
+    stored.revocation = { ...(revoked().revocation as never as object), state: "done", doneAt: now } as never;
     expect(decideRevoke(stored, revokeRequest({ commandId: "revoke-2", hash: "2" }), false, policy)).toEqual({
       kind: "mark",
     });

@@ -89,6 +89,11 @@ describe("a verification", () => {
 
   test("that is refused is announced with what is known", () => {
     const stored = business({ wabas: { [wabaId]: revokedWaba() } });
+    expect(refuseVerify(stored, verifyRequest(), "business_revoked")).toMatchObject({
+      request: verifyRequest(),
+      outcome: "refused",
+      reason: "business_revoked",
+    });
     expect(refuseVerify(stored, verifyRequest(), "business_revoked").event).toEqual({
       detailType: "Verify Refused",
       commandId: "verify-1",
