@@ -277,11 +277,10 @@ export function recordLateAnswer(
     if (revocation.state === "open") {
       return changeTo({ ...next, revocation: { ...revocation, due } });
     }
-    const settled = revocation.state === "done" || revocation.state === "nothing";
-    if (settled && answer.seen === "deleted") return changeTo(next);
+    if (answer.seen === "deleted") return changeTo(next);
     // A later share, flagged or after a revocation of nothing: re-opening would take it along (H7c).
     const sharedSince = business.recordIntent !== undefined || Object.values(business.wabas).some(isHeld);
-    if (settled && !sharedSince) {
+    if (!sharedSince) {
       const open = reopened(next, revocation, due);
       const marked =
         waba?.status === "revoked" ? withWaba(open, request.wabaId, { ...waba, status: "revoking" }) : open;

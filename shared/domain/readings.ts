@@ -50,7 +50,6 @@ export function fundingRecord(
     (record) =>
       record.seen === "live" &&
       record.receivingBusinessId === businessId &&
-      record.receivingCredentialId !== undefined &&
       record.receivingCredentialId !== "" &&
       record.receivingCredentialId === funding.id,
   );

@@ -309,11 +309,11 @@ function whyOpen(
     );
     return unread ? "unreadable" : "not_confirmed";
   }
-  // Everything the fresh list still names must be confirmed deleted in this very revocation, or be somebody else's.
+  // All of ours is confirmed deleted; what the fresh list still names must be so in this very revocation.
   const stillListed = Object.entries(run.fresh.listed).some(([id, { deleted }]) => {
     const record = business.records[id];
     if (record?.foreign === true || deleted) return false;
-    return record === undefined || !isConfirmedDeleted(record) || record.deleteAnswered?.epoch !== revocation.epoch;
+    return record?.deleteAnswered?.epoch !== revocation.epoch;
   });
   if (stillListed) return "not_confirmed";
   if (run.stillFunded === "unread") return "unreadable";

@@ -219,8 +219,7 @@ function decideAgainstRevocation(facts: ShareFacts, policy: Policy): ShareDecisi
 
   // Within the skew the revocation wins (T1). Nothing that may still happen makes such a share acceptable: no need to wait.
   if (request.requestedAt <= revocation.requestedAt + policy.clockSkewMs) {
-    const demandsFlag =
-      revocation.state !== "nothing" && isLastWord(business, policy) && !request.reshareAfterRevocation;
+    const demandsFlag = isLastWord(business, policy) && !request.reshareAfterRevocation;
     return { kind: "refuse", reason: demandsFlag ? "business_revoked" : "superseded" };
   }
   if (unsettled) {

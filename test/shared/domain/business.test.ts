@@ -1,11 +1,22 @@
 import { describe, expect, test } from "vitest";
-import type { Business, Due, Waba, WabaStatus } from "../../../shared/domain/business.ts";
+import type {
+  Business,
+  Due,
+  HeldRevocation,
+  HoldReason,
+  RevokeRequest,
+  Waba,
+  WabaStatus,
+} from "../../../shared/domain/business.ts";
 import {
   dueAt,
   dueEntries,
   dueIn,
   isRevoked,
   lookDelayMs,
+  lookingAgain,
+  removedWabas,
+  siblingsOf,
   swept,
   transitions,
   windowEnd,
@@ -163,6 +174,18 @@ describe("what is due", () => {
     });
   });
 
+  test("is moved by a sweep where it stands on the business: what is held, and an E4's note", () => {
+    const request = shareRequest();
+    const held = heldFor(revokeRequest({ reason: "partner_removed" }), "by_policy");
+    const recordIntent = { ...intent(), creditLineId: "400000000000001", request, due: due(now) };
+    const moved = { nextAt: now + lookDelayMs(5, settleWindowMs), looks: 2, sweeps: 2 };
+    const next = swept(business({ held: { ...held, due: due(now) }, recordIntent }), now, settleWindowMs);
+    expect(next.held).toEqual({ ...held, due: moved });
+    expect(next.recordIntent).toEqual({ ...recordIntent, due: moved });
+    const { due: _none, ...overtaken } = recordIntent;
+    expect(swept(business({ recordIntent: overtaken }), now, settleWindowMs).recordIntent).toEqual(overtaken);
+  });
+
   test("keeps its command when it is swept", () => {
     expect(swept(busy, now + 4, settleWindowMs).wabas["1"]?.due?.request).toEqual(shareRequest());
   });
@@ -173,6 +196,46 @@ describe("what is due", () => {
     expect(dueAt(first)).toBe(now + 8 * minuteMs);
     expect(dueAt(swept(first, now + 8 * minuteMs, settleWindowMs))).toBe(now + 24 * minuteMs);
     expect(dueIn(shareRequest(), now, 1)).toMatchObject({ nextAt: now, looks: 1, sweeps: 0 });
+  });
+});
+
+function heldFor(request: RevokeRequest, reason: HoldReason): HeldRevocation {
+  return { requests: [request], reason, since: now - minuteMs, due: { nextAt: now + minuteMs, looks: 2, sweeps: 0 } };
+}
+
+describe("a revocation that is held", () => {
+  const removal = revokeRequest({ reason: "partner_removed", wabaId });
+
+  test.each([
+    ["siblings", now - minuteMs],
+    ["by_policy", now + minuteMs],
+    ["breaker", now + minuteMs],
+  ] as const)("by %s is due at once for the lack of siblings only when it waits for them", (reason, nextAt) => {
+    const stored = business({ wabas: { [wabaId]: verifiedWaba() }, held: heldFor(removal, reason) });
+    expect(dueEntries(stored)).toMatchObject([{ work: "revoke", commandId: "revoke-1", due: { nextAt, looks: 2 } }]);
+  });
+
+  test("is looked at again at once when something happens to a WABA that it is about, and only then", () => {
+    const other = revokeRequest({ commandId: "revoke-2", reason: "partner_removed" });
+    const held = { ...heldFor(removal, "by_policy"), requests: [removal, other] };
+    const stored = business({ held });
+    expect(lookingAgain(stored, wabaId, now).held).toEqual({ ...held, due: { ...held.due, nextAt: now } });
+    expect(lookingAgain(stored, wabaId, now + 2 * minuteMs).held).toEqual(held);
+    expect(lookingAgain(stored, siblingId, now)).toBe(stored);
+    expect(lookingAgain(business(), wabaId, now)).toEqual(business());
+  });
+
+  test("is about what it names and what was noted; what an E4 is out for is a sibling (W1)", () => {
+    const noted = { ...verifiedWaba(), removedAt: now };
+    const recordIntent = { ...intent(), creditLineId: "400000000000001", request: shareRequest({ wabaId: "7" }) };
+    const wabas = { [siblingId]: noted, "6": verifiedWaba() };
+    const nameless = revokeRequest({ commandId: "revoke-2", reason: "partner_removed" });
+    const held = { ...heldFor(removal, "siblings"), requests: [removal, nameless] };
+    const stored = business({ wabas, held, recordIntent });
+    expect([...removedWabas(stored)].toSorted()).toEqual([wabaId, siblingId].toSorted());
+    expect([...removedWabas(business())]).toEqual([]);
+    expect(siblingsOf(stored, removedWabas(stored)).toSorted()).toEqual(["6", "7"]);
+    expect(siblingsOf(business({ wabas }), new Set([siblingId]))).toEqual(["6"]);
   });
 });
 
@@ -224,6 +287,13 @@ describe("a business is revoked", () => {
     ["revoked itself", revokedWaba({ request: reshare }), true],
   ])("and the re-share counts as long as it stands: %s", (_title, waba, revoked) => {
     expect(isRevoked(revokedBusiness({ wabas: { [wabaId]: waba } }), skewMs)).toBe(revoked);
+  });
+
+  test("and the re-share counts while its E4 is out (R2)", () => {
+    const recordIntent = { ...intent({ epoch: 1 }), creditLineId: "400000000000001", request: reshare };
+    expect(isRevoked(revokedBusiness({ recordIntent }), skewMs)).toBe(false);
+    const plain = { ...recordIntent, request: shareRequest() };
+    expect(isRevoked(revokedBusiness({ recordIntent: plain }), skewMs)).toBe(true);
   });
 
   test("again by a revocation that is newer than the re-share", () => {

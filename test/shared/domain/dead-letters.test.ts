@@ -6,6 +6,8 @@ import {
   business,
   businessId,
   doneRevocation,
+  intent,
+  lineId,
   minuteMs,
   now,
   openRevocation,
@@ -19,6 +21,7 @@ import {
   sharedWaba,
   shareRequest,
   sharingWaba,
+  skewMs,
   verifiedWaba,
   verifyRequest,
   wabaId,
@@ -26,6 +29,9 @@ import {
 
 const rules = { ...policy, businessTokenSecretPrefix: "stage/business-token/" };
 const causes = { systemToken: "works", line: "usable", businessToken: "unknown" } as const;
+
+const allUnknown = { systemToken: "unknown", line: "unknown", businessToken: "unknown" } as const;
+const dueNow = { nextAt: now, looks: 0, sweeps: 0 };
 
 function judge(facts: Partial<DeadLetterFacts>) {
   const known = { now, request: shareRequest(), ownerBusinessId: businessId, pendingRevokes: [], full: false, causes };
@@ -83,6 +89,81 @@ describe("a dead share", () => {
       "older than a revoke that waits for its owner would be refused",
       { ownerBusinessId: undefined, pendingRevokes: [revokeRequest({ requestedAt: now })] },
       ["superseded", "superseded"],
+    ],
+    [
+      "newer by more than the skew than a revoke that waits for its owner waits for it",
+      { ownerBusinessId: undefined, pendingRevokes: [revokeRequest({ requestedAt: now - minuteMs - skewMs - 1 })] },
+      ["safe", undefined],
+    ],
+    [
+      "newer only by the skew than a revoke that waits for its owner would be refused",
+      { ownerBusinessId: undefined, pendingRevokes: [revokeRequest({ requestedAt: now - minuteMs - skewMs })] },
+      ["superseded", "superseded"],
+    ],
+    [
+      "of a business that claims the WABA, where nobody knows the owner, is judged as that business's",
+      { ownerBusinessId: undefined, request: shareRequest({ businessId: policy.partnerBusinessId }) },
+      ["superseded", "same_business"],
+    ],
+    [
+      "that claims another business than the owner would be refused",
+      { request: shareRequest({ businessId: otherBusinessId }) },
+      ["superseded", "owner_mismatch"],
+    ],
+    [
+      "whose owner could not be read goes on once it is known",
+      { command: blockedBy("owner_unknown") },
+      ["safe", undefined],
+    ],
+    [
+      "beside an E4 that is unsettled would look, not POST",
+      { business: business({ recordIntent: { ...intent(), creditLineId: lineId, request: shareRequest() } }) },
+      ["needs-probe", undefined],
+    ],
+    [
+      "behind another share that waits comes back after it",
+      {
+        business: business({
+          epoch: 1,
+          revocation: openRevocation({ requestedAt: now - 60 * minuteMs }),
+          waiting: { [wabaId]: { request: shareRequest({ commandId: "share-0" }), due: dueNow } },
+        }),
+      },
+      ["safe", undefined],
+    ],
+    [
+      "whose id the item holds with other content can never be obeyed",
+      { business: business({ waiting: { [wabaId]: { request: shareRequest({ hash: "another" }), due: dueNow } } }) },
+      ["never-valid", "command_id_reused"],
+    ],
+    [
+      "of an allocated WABA attaches it",
+      {
+        request: shareRequest({ businessTokenSecret: "stage/business-token/1" }),
+        business: business({
+          wabas: { [wabaId]: sharingWaba({ status: "allocated", allocationId, intent: undefined, due: undefined }) },
+        }),
+      },
+      ["safe", undefined],
+    ],
+    ["that nothing stopped is safe, though Meta cannot be asked", { causes: allUnknown }, ["safe", undefined]],
+    [
+      "that Meta stopped stays blocked while nobody can ask with the system token",
+      { command: blockedBy("meta_unavailable"), causes: { ...causes, systemToken: "unknown" } },
+      ["blocked", "meta_unavailable"],
+    ],
+    [
+      "that died of the system token is safe once that works",
+      { command: blockedBy("token_dead") },
+      ["safe", undefined],
+    ],
+    [
+      "that lacked a permission is safe once the line can be read, whatever is known of the customer's token",
+      {
+        request: shareRequest({ businessTokenSecret: "stage/business-token/1" }),
+        command: blockedBy("permission_denied"),
+      },
+      ["safe", undefined],
     ],
     ["of a full item is blocked", { business: business(), full: true }, ["blocked", "business_full"]],
     [
@@ -154,6 +235,11 @@ describe("a dead verification", () => {
       { business: business({ wabas: { [wabaId]: sharingWaba() } }) },
       ["needs-probe", undefined],
     ],
+    [
+      "of a share that is not settled, and has no POST out, waits and then compares",
+      { business: business({ wabas: { [wabaId]: sharingWaba({ intent: undefined }) } }) },
+      ["safe", undefined],
+    ],
     ["of a WABA whose owner nobody knows is blocked", { ownerBusinessId: undefined }, ["blocked", "owner_unknown"]],
   ])("%s", (_what, facts, expected) => {
     expect(judge({ request, ...facts })).toEqual(expected);
@@ -222,6 +308,58 @@ describe("a dead revoke", () => {
       { ownerBusinessId: undefined, request: revokeRequest({ wabaId, businessId: undefined }) },
       ["safe", undefined],
     ],
+    [
+      "whose owner only the claim names is judged by that business",
+      {
+        ownerBusinessId: undefined,
+        request: revokeRequest({ requestedAt: now - 3 * settleWindowMs }),
+        business: revokedBusiness(),
+      },
+      ["already-done", undefined],
+    ],
+    [
+      "without a claim is judged by the stored owner",
+      { request: revokeRequest({ wabaId, businessId: undefined }), business: business({ wabas }) },
+      ["safe", undefined],
+    ],
+    [
+      "that was fulfilled would be announced again, and takes back nothing that was shared since",
+      {
+        request: doneRevocation().request,
+        command: { sameContent: true, outcome: "done" },
+        business: revokedBusiness({ wabas }),
+      },
+      ["already-done", undefined],
+    ],
+    [
+      "that was not fulfilled revokes what is shared, however old it is",
+      {
+        request: doneRevocation().request,
+        command: { sameContent: true, outcome: "refused" },
+        business: revokedBusiness({ wabas }),
+      },
+      ["safe", undefined],
+    ],
+    [
+      "that was fulfilled is judged by the state, not by its id: of what is shared against it, it would revoke (T2)",
+      { command: { sameContent: true, outcome: "done" }, business: revokedBusiness({ wabas }) },
+      ["safe", undefined],
+    ],
+    [
+      "whose id the open revocation holds with other content can never be obeyed",
+      {
+        business: business({
+          epoch: 1,
+          revocation: openRevocation({ request: revokeRequest({ hash: "another" }) }),
+        }),
+      },
+      ["never-valid", "command_id_reused"],
+    ],
+    [
+      "that Meta, not a person, asked for is weighed anew",
+      { request: revokeRequest({ wabaId, reason: "partner_removed" }), business: business({ wabas }) },
+      ["safe", undefined],
+    ],
     // Meta has taken the line from new shares; what is shared can, and must, still be revoked.
     [
       "goes on when Meta has taken the line away",
@@ -240,4 +378,7 @@ test("a dead look is needed as long as its entry stands as it was, and done with
   expect(judgeDeadLook(entries, { ...look, looks: 2 }).class).toBe("needs-probe");
   expect(judgeDeadLook(entries, { ...look, looks: 1 }).class).toBe("already-done");
   expect(judgeDeadLook([], { ...look, looks: 2 }).class).toBe("already-done");
+  for (const other of [{ work: "verify" as const }, { commandId: "share-2" }, { wabaId: "300000000000009" }]) {
+    expect(judgeDeadLook(entries, { ...look, looks: 2, ...other }).class).toBe("already-done");
+  }
 });

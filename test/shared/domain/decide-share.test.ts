@@ -76,6 +76,28 @@ describe("an unsettled attempt on the WABA", () => {
     expect(decide({ business: later })).toEqual({ kind: "probe" });
   });
 
+  test("is looked at by another command where no look is due at all: nothing else would look", () => {
+    const stranded = business({ wabas: { [wabaId]: sharingWaba({ due: undefined }) } });
+    const request = shareRequest({ commandId: "share-2", requestedAt: now });
+    expect(decide({ business: stranded, request })).toEqual({ kind: "probe" });
+    const until = now + settleWindowMs / 60;
+    expect(decide({ business: stranded, request, probed: true })).toEqual({ kind: "wait", until });
+  });
+
+  test.each([
+    ["it was looked at in this very invocation", {}, { probed: true }],
+    ["the command brings none either", {}, { request: { businessTokenSecret: undefined } }],
+    ["the attempt had one", { businessTokenSecret: "business-tokens/one" }, {}],
+  ])("in doubt is not worth another look for a token when %s", (_title, owns, facts) => {
+    const own = shareRequest(owns);
+    const due = { request: own, nextAt: now + 1, looks: 3, sweeps: 0 };
+    const waba = sharingWaba({ request: own, due, intent: intent({ inDoubt: true }) });
+    const given = { commandId: "share-2", requestedAt: now, businessTokenSecret: "business-tokens/two" };
+    const { request: lent = {}, ...probed } = facts as { request?: object; probed?: boolean };
+    const request = shareRequest({ ...given, ...lent });
+    expect(decide({ business: business({ wabas: { [wabaId]: waba } }), request, ...probed }).kind).toBe("wait");
+  });
+
   test.each([
     { what: "in doubt, looked at with one token", changes: { inDoubt: true as const }, kind: "probe" },
     {
@@ -172,6 +194,41 @@ describe("a revocation", () => {
   test("H6b: that is open refuses an older re-share at once instead of making it wait for nothing", () => {
     const facts = { business: business({ epoch: 1, revocation: openRevocation() }), request: reshare };
     expect(decide(facts)).toEqual(refused("superseded"));
+  });
+
+  test("that is open is the last word, though a re-share came before it: an older share needs a flag, and comes too late", () => {
+    const revocation = openRevocation();
+    const request = shareRequest({ requestedAt: revocation.requestedAt - 1 });
+    const reshared = { commandId: "reshare-1", requestedAt: revocation.requestedAt - 2 };
+    const facts = { business: business({ epoch: 1, revocation, reshare: reshared }), request };
+    expect(decide(facts)).toEqual(refused("business_revoked"));
+    const flagged = { ...facts, request: { ...request, reshareAfterRevocation: true } };
+    expect(decide(flagged)).toEqual(refused("superseded"));
+  });
+
+  test("that a re-share has followed asks no flag of a share that is older than both: it is superseded", () => {
+    const stored = revokedBusiness({ reshare: { commandId: "reshare-1", requestedAt: now - 10_000 } });
+    expect(decide({ business: stored, request: older })).toEqual(refused("superseded"));
+  });
+
+  test("that overtook a share on the item answers it, also where its clock says that it is newer: it is not parked again", () => {
+    const revocation = openRevocation({ requestedAt: now - 2 * skewMs });
+    const request = shareRequest({ requestedAt: now });
+    const overtaken = revokedWaba({ status: "revoking", request, due: dueIn(request, now) });
+    const stored = business({ epoch: 1, revocation, wabas: { [wabaId]: overtaken } });
+    expect(decide({ business: stored, request })).toEqual(refused("business_revoked"));
+    expect(decide({ business: stored, request: { ...request, commandId: "share-2" } }).kind).toBe("wait");
+  });
+
+  test("that overtook an E4 is what a share waits for, not the look at that E4", () => {
+    const revocation = openRevocation({ requestedAt: now - 2 * skewMs });
+    const recordIntent = {
+      ...intent(),
+      creditLineId: policy.creditLineId,
+      request: shareRequest({ wabaId: siblingId }),
+    };
+    const stored = business({ epoch: 1, revocation, recordIntent });
+    expect(decide({ business: stored, request: after }).kind).toBe("wait");
   });
 
   test("H17: is asked of the business: a WABA it never held is refused too", () => {
@@ -316,6 +373,10 @@ describe("what the command says of itself", () => {
   ])("refuses a share that %s, without asking Meta", (_title, overrides, reason) => {
     const { waba: _unread, ...facts } = shareFacts(overrides);
     expect(decideShare(facts, policy)).toEqual(refused(reason));
+  });
+
+  test("shares where it claims the very business that owns the WABA", () => {
+    expect(decide({ request: shareRequest({ businessId }) })).toEqual({ kind: "attempt" });
   });
 
   const closed = sharingWaba({ intent: undefined, due: undefined, lastFailure: failure("token_dead") });
@@ -482,6 +543,7 @@ describe("a refusal", () => {
     const stored = business({ wabas: { [wabaId]: waba } });
     const change = refuse(stored, shareRequest({ commandId: "share-2" }), "funded_elsewhere");
     expect(change.business).toEqual(stored);
+    expect(change.events).toEqual([]);
     expect(change.conclusions).toMatchObject([
       { outcome: "refused", reason: "funded_elsewhere", event: { detailType: "Share Refused", status: waba.status } },
     ]);

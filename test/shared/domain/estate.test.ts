@@ -12,7 +12,7 @@ import {
   withVerificationsDue,
 } from "../../../shared/domain/estate.ts";
 import type { Finding } from "../../../shared/domain/findings.ts";
-import { atScanEnd, closed, opened, sighted } from "../../../shared/domain/findings.ts";
+import { atScanEnd, closed, commandFor, opened, sighted } from "../../../shared/domain/findings.ts";
 import {
   allocationId,
   business,
@@ -21,8 +21,10 @@ import {
   intent,
   lineId,
   now,
+  openRevocation,
   otherAllocationId,
   policy,
+  revokedWaba,
   settleWindowMs,
   sharedWaba,
   shareRequest,
@@ -70,6 +72,9 @@ function all(): true {
 function noneListed(): boolean {
   return false;
 }
+function isNamed(named: string): (id: string) => boolean {
+  return (id) => id === named;
+}
 const bothListed = { allocationListed: all, wabaListed: all };
 
 describe("an item is calm", () => {
@@ -89,6 +94,8 @@ describe("an item is calm", () => {
         recordIntent: { ...intent(), creditLineId: lineId, request: shareRequest() },
       },
     ],
+    ["a revocation is open", { revocation: openRevocation() }],
+    ["a WABA is being revoked", { wabas: { [wabaId]: revokedWaba({ status: "revoking" }) } }],
   ])("and not while %s", (_why, overrides) => {
     expect(isCalm(verified(overrides), view)).toBe(false);
   });
@@ -126,6 +133,26 @@ describe("a record that E8 lists", () => {
     expect(judgeAllocation({ ...row, deleted: true }, undefined, true, view)).toBeUndefined();
     expect(judgeAllocation({ allocationId, deleted: false }, undefined, true, view)).toBeUndefined();
     expect(judgeAllocation(row, verified({ records: {}, changedAt: now }), true, view)).toBeUndefined();
+  });
+
+  test("that names another business by E6 is none of this one's", () => {
+    const foreign = verified({ records: { [allocationId]: { ...live, foreign: true } } });
+    const revoked = { ...revokedBusiness(), records: foreign.records };
+    expect(judgeAllocation(row, foreign, true, view)).toBeUndefined();
+    expect(judgeAllocation(row, revoked, true, view)).toBeUndefined();
+  });
+
+  test("is no less a difference where the list does not tell deleted from live, unless it was confirmed deleted", () => {
+    expect(judgeAllocation(row, verified({ records: {} }), false, view)?.kind).toBe("allocation_unknown");
+    const unconfirmed = { ...revokedBusiness(), records: { [allocationId]: live } };
+    expect(judgeAllocation(row, unconfirmed, false, view)?.kind).toBe("revoked_but_live");
+  });
+
+  test("asks the revoke flow only of a revocation that is done, and not while a look is due", () => {
+    const revoked = revokedBusiness();
+    const asked = askRecheck(revoked, now);
+    expect(asked && askRecheck(asked, now + 1)).toBeUndefined();
+    expect(askRecheck(verified(), now)).toBeUndefined();
   });
 
   test("of a revoked business is live against our word; a list that does not show it may name what is deleted", () => {
@@ -196,6 +223,59 @@ describe("a WABA that E13 lists", () => {
     });
   });
 
+  test("has changed hands only where both owners are known", () => {
+    const { ownerBusinessId: _hidden, ...ownerless } = row;
+    expect(judgeWaba(ownerless, businessId, verified(), all, true, view)).toBeUndefined();
+    expect(judgeWaba({ ...row, ownerBusinessId: "299" }, undefined, undefined, all, true, view)).toBeUndefined();
+  });
+
+  test("is told with its business and its record", () => {
+    const about = { subject: wabaId, businessId, wabaId, allocationId };
+    expect(judgeWaba(unfunded, businessId, verified(), all, true, view)).toEqual({ kind: "unfunded", ...about });
+    const moved = judgeWaba(elsewhere, businessId, verified(), undefined, true, view);
+    expect(moved).toEqual({ kind: "funded_elsewhere", ...about });
+  });
+
+  const otherCredential = "600000000000002";
+  const second = { ...live, credentialId: otherCredential };
+
+  test("that another record of ours pays for is not funded elsewhere, and a mismatched one not funded by its own", () => {
+    const byOther = { ...row, fundingId: otherCredential };
+    const records = { ...verified().records, [otherAllocationId]: second };
+    expect(judge(byOther, verified({ records }))).toBeUndefined();
+    expect(judge(byOther, { ...withStatus("mismatched"), records })).toBeUndefined();
+    expect(judge(unfunded, withStatus("mismatched", { evidence: undefined }))).toBeUndefined();
+    const paid = { ...evidence, receivingCredentialId: otherCredential };
+    const sibling = sharedWaba({ allocationId: otherAllocationId, evidence: paid });
+    const wabas = { [siblingId]: sibling, ...withStatus("mismatched").wabas };
+    expect(judge(byOther, verified({ records, wabas }))).toBeUndefined();
+  });
+
+  test("is not paid for by a dead record, unless a revocation is the last word", () => {
+    const dead = { ...live, credentialId, state: "deleted" } as const;
+    const item = verified({ records: { [allocationId]: dead }, wabas: {} });
+    expect(judge({ ...row, wabaId: siblingId }, item, noneListed)).toBeUndefined();
+  });
+
+  test("is told by the record that E8 names, of two that share a credential", () => {
+    const shared = { ...live, credentialId };
+    const item = verified({ records: { [allocationId]: shared, [otherAllocationId]: shared }, wabas: {} });
+    const isOther = isNamed(otherAllocationId);
+    const difference = judgeWaba({ ...row, wabaId: siblingId }, businessId, item, isOther, true, view);
+    expect(difference).toMatchObject({ kind: "allocation_unknown", allocationId: otherAllocationId });
+    const untold = judgeWaba({ ...row, wabaId: siblingId }, businessId, item, undefined, true, view);
+    expect(untold).toMatchObject({ kind: "allocation_unknown", allocationId });
+  });
+
+  test.each([
+    ["no credential", undefined, unfunded],
+    ["an empty credential", "", { ...row, fundingId: "" }],
+  ])("without funding is not paid for by a record of %s", (_title, id, shown) => {
+    const record = id === undefined ? live : { ...live, credentialId: id };
+    const item = verified({ records: { [allocationId]: record }, wabas: {} });
+    expect(judge({ ...shown, wabaId: siblingId }, item)).toBeUndefined();
+  });
+
   test("was attached by hand to a record of ours", () => {
     const sibling = { ...row, wabaId: siblingId };
     expect(judge(sibling, verified())).toBe("allocation_unknown");
@@ -210,6 +290,7 @@ describe("a WABA that E13 lists", () => {
     expect(judge(row, revokedBusiness(wabas), noneListed)).toBe("revoked_but_live");
     expect(judge({ ...row, wabaId: siblingId }, revokedBusiness(wabas), noneListed)).toBe("revoked_but_live");
     expect(judge(elsewhere, revokedBusiness(wabas), noneListed)).toBeUndefined();
+    expect(judge(row, revokedBusiness(wabas), (id) => id === allocationId)).toBeUndefined();
     // A record that E8 names is the finding itself.
     expect(judge(row, revokedBusiness(wabas), (id) => id === businessId)).toBeUndefined();
   });
@@ -246,6 +327,35 @@ describe("a business on the table", () => {
     expect(kinds(verified({ wabas: {} }), { allocationListed: none })).toEqual([]);
   });
 
+  test("misses a record with the WABA that uses it, attached or only allocated", () => {
+    const lists = { allocationListed: none };
+    const gone = { kind: "allocation_gone", subject: allocationId, businessId, allocationId, wabaId };
+    const sibling = { ...verified().wabas[wabaId], allocationId: otherAllocationId } as Waba;
+    const item = verified({ wabas: { [siblingId]: sibling, ...verified().wabas } });
+    expect(judgeBusiness(item, lists, undefined, view)).toEqual([gone]);
+    expect(kinds(withStatus("allocated"), lists)).toContain(`allocation_gone ${allocationId}`);
+  });
+
+  test.each([
+    ["is another line's", { creditLineId: "400000000000002" }],
+    ["is dead", { state: "deleted" as const }],
+    ["names another business", { foreign: true as const }],
+    ["has a DELETE of ours behind it", { deleteAnswered: { at: longAgo, epoch: 0 } }],
+  ])("does not miss a record that %s", (_title, known) => {
+    const item = verified({ records: { [allocationId]: { ...live, ...known } } });
+    expect(kinds(item, { allocationListed: none })).toEqual([]);
+    const spare = { [allocationId]: live, [otherAllocationId]: { ...live, ...known } };
+    expect(kinds(verified({ records: spare }))).toEqual([]);
+  });
+
+  test("is not judged while it changed within the window, or is not calm", () => {
+    const lists = { allocationListed: none };
+    expect(kinds(verified({ changedAt: now - settleWindowMs + 1 }), lists)).toEqual([]);
+    expect(kinds(verified({ changedAt: now - settleWindowMs }), lists)).toEqual([`allocation_gone ${allocationId}`]);
+    expect(kinds(verified({ unansweredAt: now }), lists)).toEqual([]);
+    expect(kinds(verified({ changedAt: now, wabas: { [wabaId]: sharingWaba({ due: undefined }) } }))).toEqual([]);
+  });
+
   test("misses a WABA, unless a webhook told", () => {
     expect(kinds(verified(), { ...bothListed, wabaListed: none })).toEqual([`waba_left ${wabaId}`]);
     expect(kinds(withStatus("verified", { removedAt: now }), { ...bothListed, wabaListed: none })).toEqual([]);
@@ -257,6 +367,10 @@ describe("a business on the table", () => {
     expect(kinds(verified({ records }))).toEqual([`record_duplicate ${otherAllocationId}`]);
     const used = { ...verified().wabas, [siblingId]: { ...verified().wabas[wabaId], allocationId: otherAllocationId } };
     expect(kinds(verified({ records, wabas: used as Business["wabas"] }))).toEqual([]);
+    // Of two that nobody uses, one is enough.
+    expect(kinds(verified({ records, wabas: {} }))).toEqual([`record_duplicate ${allocationId}`]);
+    // Of a revoked business each is a finding of its own.
+    expect(kinds({ ...revokedBusiness(), records })).toEqual([]);
   });
 
   test("was shared with and never attached", () => {
@@ -267,6 +381,19 @@ describe("a business on the table", () => {
     const doubted = { ...waba, status: "allocated", intent: intent({ sendDeadline: longAgo }) } as Waba;
     const dueLater = { request: shareRequest(), nextAt: now, looks: 9, sweeps: 0 };
     expect(kinds(verified({ wabas: { [wabaId]: { ...doubted, due: dueLater } } }), bothListed, now)).toEqual([]);
+  });
+
+  test("has an E4 or an open revocation without a due time", () => {
+    const recordIntent = { ...intent(), creditLineId: lineId, request: shareRequest() };
+    const { due: _none, ...stranded } = openRevocation();
+    const unsettled = [`unsettled_without_due ${businessId}`];
+    expect(kinds(verified({ recordIntent }))).toEqual(unsettled);
+    expect(kinds(verified({ revocation: stranded }))).toEqual(unsettled);
+    const due = { nextAt: now, looks: 0, sweeps: 0 };
+    expect(kinds(verified({ recordIntent: { ...recordIntent, due } }), bothListed, now)).toEqual([]);
+    expect(kinds(verified({ revocation: openRevocation() }), bothListed, now)).toEqual([]);
+    // One that a revocation has overtaken is that revocation's.
+    expect(kinds(verified({ epoch: 1, recordIntent }))).toEqual([]);
   });
 
   test("has an attempt without a due time, or one by which no sweep finds it", () => {
@@ -289,6 +416,7 @@ describe("what may be missing from a list", () => {
     [1000, 0.05, 52],
     [1000, 0, 2],
     [10, 1, Infinity],
+    [10, 2, Infinity],
   ])("of %i rows at a limit of %f is %d", (listed, limit, most) => {
     expect(missingMax(listed, limit)).toBe(most);
   });
@@ -309,6 +437,18 @@ describe("a planned verification", () => {
     const due = dueOf(checked(at)) ?? 0;
     expect(due).toBeGreaterThanOrEqual(now);
     expect(due).toBeLessThanOrEqual(at + 7 * dayMs);
+  });
+
+  test("has its turn by the WABA's id, the same every time; what was never looked at counts from its command", () => {
+    const late = dueOf(checked(now - 30 * dayMs)) ?? 0;
+    const place = (late - now) / plan.spreadMs;
+    const turnMs = plan.ageMs * (0.5 + 0.4 * place);
+    const soon = now - Math.round(turnMs) + 1000;
+    expect(Math.abs((dueOf(checked(soon)) ?? 0) - (now + 1000))).toBeLessThanOrEqual(1);
+    expect(dueOf(checked(soon + plan.scanEveryMs + 1000))).toBeUndefined();
+    const request = shareRequest({ requestedAt: soon });
+    const unseen = sharedWaba({ request, due: undefined });
+    expect(Math.abs((dueOf(verified({ wabas: { [wabaId]: unseen } })) ?? 0) - (now + 1000))).toBeLessThanOrEqual(1);
   });
 
   test("comes within a day when it is late, and as the same command's", () => {
@@ -348,6 +488,64 @@ describe("a finding", () => {
     expect(sight(once, 3, 2)).toMatchObject({ firstScanId: 3, firstSeenAt: now + 3 });
     // The scan in between never came to its end.
     expect(sight(once, 3, 1)).toMatchObject({ firstScanId: 1 });
+  });
+
+  test("goes on while it is open, also after a scan that did not see it; closed, it begins anew", () => {
+    const open = opened(sight(sight(undefined, 1, 0), 2, 1), now).finding;
+    expect(sight(open, 5, 4)).toMatchObject({ state: "open", firstScanId: 1, lastScanId: 5, version: 4 });
+    const over = closed(open, now + 9).finding;
+    expect(over).toMatchObject({ state: "closed", closedAt: now + 9, version: 4 });
+    expect(sight(over, 3, 2)).toEqual({
+      ...difference,
+      state: "suspected",
+      version: 5,
+      firstScanId: 3,
+      firstSeenAt: now + 3,
+      lastScanId: 3,
+      lastSeenAt: now + 3,
+    });
+  });
+
+  test("of a scan that cannot tell is no first of two, and nothing else is decided by it", () => {
+    const once = sight(undefined, 1, 0);
+    const open = opened(sight(once, 2, 1), now).finding;
+    expect(atScanEnd(once, 1, "none")).toBe("close");
+    expect(atScanEnd(once, 2, "none")).toBe("nothing");
+    expect(atScanEnd(open, 2, "none")).toBe("nothing");
+  });
+
+  test("is announced with all that it is about", () => {
+    const about = { kind: "allocation_gone", subject: allocationId, businessId, wabaId, allocationId } as const;
+    const seen = sighted(about, undefined, { scanId: 1, completedId: 0 }, now);
+    expect(seen && opened(seen, now).events).toEqual([
+      { detailType: "Drift Found", reason: "allocation_gone", businessId, wabaId, allocationConfigId: allocationId },
+    ]);
+    const line = { kind: "line_access_revoked", subject: lineId } as const;
+    const taken = sighted(line, undefined, { scanId: 1, completedId: 0 }, now);
+    const events = taken && opened(taken, now).events;
+    expect(events).toStrictEqual([{ detailType: "Drift Found", reason: "line_access_revoked", creditLineId: lineId }]);
+  });
+
+  test.each([
+    ["unfunded", { wabaId }, { type: "verify", wabaId }],
+    ["funded_elsewhere", { wabaId }, { type: "verify", wabaId }],
+    ["allocation_gone", { wabaId }, { type: "verify", wabaId }],
+    ["allocation_gone", {}, undefined],
+    ["waba_left", { wabaId }, { type: "revoke", wabaId, reason: "partner_removed" }],
+    ["waba_left", {}, undefined],
+    ["allocated_unattached", { wabaId }, { type: "share", wabaId }],
+    ["allocated_unattached", { businessId }, undefined],
+    ["allocation_unknown", { wabaId, businessId }, { type: "share", wabaId }],
+    ["allocation_unknown", { businessId }, { type: "revoke", businessId, reason: "operator" }],
+    ["allocation_unknown", {}, undefined],
+    ["revoked_but_live", { wabaId, businessId }, { type: "revoke", businessId, reason: "operator" }],
+    ["revoked_but_live", { wabaId }, undefined],
+    ["record_duplicate", { wabaId, businessId }, undefined],
+    ["unsettled_without_due", { businessId }, undefined],
+    ["owner_changed", { wabaId, businessId }, undefined],
+    ["line_access_revoked", { businessId }, undefined],
+  ] as const)("of %s about %o is set right by %o", (kind, about, command) => {
+    expect(commandFor({ kind, subject: "1", ...about })).toEqual(command);
   });
 
   test("is not overwritten by an older scan", () => {

@@ -23,6 +23,7 @@ import {
   probe,
   record,
   recordReading,
+  revokedBusiness,
   settleWindowMs,
   shareFacts,
   sharedWaba,
@@ -124,6 +125,27 @@ describe("a look cannot tell", () => {
     expect(judge(attempted({ absentAt: now }), { ...look, startedAt: end + 1 })).toEqual({ kind: "in-doubt" });
   });
 
+  test("when of two live records that are listed one was known before, and the other nothing explains", () => {
+    const known = { [otherAllocationId]: record({ recordedAt: intent().madeAt }) };
+    const both = [recordReading({ allocationId: otherAllocationId }), recordReading()];
+    for (const records of [both, both.toReversed()]) {
+      expect(judge(attempted({}, { records: known }), seeing(records))).toEqual({ kind: "cannot-tell" });
+    }
+  });
+
+  test("when a dead record is listed beside a live one that nothing explains", () => {
+    const dead = recordReading({ allocationId: otherAllocationId, seen: "deleted" });
+    const listed = Object.fromEntries(
+      [allocationId, otherAllocationId].map((id) => [id, { creditLineId: lineId, deleted: false }]),
+    );
+    for (const records of [
+      [dead, recordReading()],
+      [recordReading(), dead],
+    ]) {
+      expect(judge(attempted(), { estate: estate(records, { listed }) })).toEqual({ kind: "cannot-tell" });
+    }
+  });
+
   test("H7d: when a late answer named an id that a revocation had deleted, and that lives again", () => {
     const stored = attempted({ epoch: 1 }, { epoch: 1, records: { [allocationId]: deletedRecord() } });
     expect(judge(stored, seeing([recordReading()]))).toEqual({ kind: "cannot-tell" });
@@ -177,6 +199,15 @@ describe("a second POST", () => {
     expect(judge(absentOnce, { startedAt: end + 1, funding })).toEqual({ kind: "second-post" });
     expect(judge(known, { ...seeing([recordReading()]), startedAt: end + 1 })).toEqual({ kind: "second-post" });
     expect(judge(known, { ...seeing([recordReading()]), startedAt: end + 1, funding })).toEqual({ kind: "in-doubt" });
+    const listed = { [allocationId]: { creditLineId: lineId, deleted: true } };
+    const gone = estate([recordReading({ seen: "deleted" })], { listed });
+    expect(judge(known, { estate: gone, startedAt: end + 1, funding })).toEqual({ kind: "second-post" });
+  });
+
+  test("is not a person's question yet while a token that saw nothing alone looks within the window", () => {
+    const known = { ...absentOnce, records: { [allocationId]: record({ recordedAt: intent().madeAt }) } };
+    const funding = { known: true, blind: true } as const;
+    expect(judge(known, { ...seeing([recordReading()]), startedAt: end, funding })).toEqual({ kind: "absent" });
   });
 
   test.each([
@@ -264,6 +295,27 @@ describe("a look that is recorded", () => {
     });
   });
 
+  test("as applied explains no record to a sibling while an E4 of the business is in doubt, which may have made it", () => {
+    const finding = { kind: "applied", record: recordReading() } as const;
+    const seen = probe(seeing([recordReading()]));
+    const request = shareRequest({ wabaId: siblingId });
+    const recordIntent = { ...intent({ id: "intent-2" }), creditLineId: lineId, request };
+    const stored = attempted({}, { records: { [allocationId]: record({ recordedAt: now }) }, recordIntent });
+    const { business: next } = recordProbe(stored, wabaId, seen, finding, now, policy);
+    const wabas = { ...next.wabas, [siblingId]: sharingWaba({ request }) };
+    expect(judgeProbe({ ...next, wabas }, siblingId, seen, policy)).toEqual({ kind: "cannot-tell" });
+  });
+
+  test("as applied explains the record to a later attempt beside siblings that are settled", () => {
+    const finding = { kind: "applied", record: recordReading() } as const;
+    const seen = probe(seeing([recordReading()]));
+    const settled = { [wabaId]: sharingWaba(), [siblingId]: sharedWaba({ allocationId: otherAllocationId }) };
+    const stored = business({ wabas: settled, records: { [allocationId]: record({ recordedAt: now }) } });
+    const { business: next } = recordProbe(stored, wabaId, seen, finding, now, policy);
+    const wabas = { ...next.wabas, [siblingId]: sharingWaba() };
+    expect(judgeProbe({ ...next, wabas }, siblingId, seen, policy)).toEqual({ kind: "absent" });
+  });
+
   test("H18: as applied by an id that a revocation had confirmed deleted begins a new life of that record", () => {
     const stored = attempted({ epoch: 1 }, { epoch: 1, records: { [allocationId]: deletedRecord() } });
     const found = probe({ funding: lineFunds, estate: estate([recordReading()]) });
@@ -301,6 +353,26 @@ describe("a look that is recorded", () => {
 
   test("as unclear is no absence", () => {
     expect(look(attempted(), { kind: "cannot-tell" }).business.wabas[wabaId]?.intent?.absentAt).toBeUndefined();
+  });
+
+  test.each(["absent", "cannot-tell"] as const)(
+    "as %s within the window is nothing to announce, and no doubt",
+    (kind) => {
+      const { business: next, events } = look(attempted(), { kind });
+      expect(events).toEqual([]);
+      expect(next.wabas[wabaId]?.intent).not.toHaveProperty("inDoubt");
+    },
+  );
+
+  test("gives an attempt without a due time one: no other look would ever come (I9)", () => {
+    const stored = business({ wabas: { [wabaId]: sharingWaba({ due: undefined }) } });
+    const { business: next } = look(stored, { kind: "cannot-tell" });
+    expect(next.wabas[wabaId]?.due).toEqual({ request: shareRequest(), nextAt: now + minuteMs, looks: 1, sweeps: 0 });
+  });
+
+  test("at the very end of the window, which decides nothing yet, is followed by the one just after it", () => {
+    const { business: next } = look(attempted(), { kind: "absent" }, end);
+    expect(next.wabas[wabaId]?.due?.nextAt).toBe(end + 1);
   });
 
   test("counts, so that a message for an earlier look is stale (H23)", () => {
@@ -359,8 +431,11 @@ describe("a look that is recorded", () => {
 
   test("is impossible where no attempt is unsettled", () => {
     const settled = business({ wabas: { [wabaId]: sharedWaba() } });
-    expect(() => look(settled, { kind: "absent" })).toThrow("no attempt");
-    expect(() => judge(settled)).toThrow("no attempt");
+    const closed = business({ wabas: { [wabaId]: sharingWaba({ intent: undefined }) } });
+    for (const stored of [settled, closed]) {
+      expect(() => look(stored, { kind: "absent" })).toThrow("no attempt");
+      expect(() => judge(stored)).toThrow("no attempt");
+    }
   });
 });
 
@@ -372,6 +447,22 @@ describe("a late answer, whose intent is gone or of an older epoch,", () => {
     const { business: next, events } = recordLateAnswer(stored, shareRequest(), answer, now);
     expect(next.records[otherAllocationId]).toMatchObject({ state: "unknown", recordedAt: now, epoch: 0 });
     expect(events).toEqual([]);
+  });
+
+  test("of an epoch that a revocation ended is a finding, though the WABA is shared by the same allocation since (S7)", () => {
+    const wabas = { [wabaId]: sharedWaba({ allocationId: otherAllocationId }) };
+    const stored = revokedBusiness({ wabas });
+    const { business: next, events } = recordLateAnswer(stored, shareRequest(), answer, now);
+    expect(next.revocation?.state).toBe("done");
+    expect(events).toMatchObject([{ detailType: "Drift Found", reason: "record_duplicate" }]);
+  });
+
+  test("of the present epoch re-opens no revocation of an earlier one (S7)", () => {
+    const stored = revokedBusiness();
+    const { business: next, events } = recordLateAnswer(stored, shareRequest(), { ...answer, epoch: 1 }, now);
+    expect(next.revocation).toEqual(stored.revocation);
+    expect(next.records[otherAllocationId]).toMatchObject({ state: "unknown", epoch: 1 });
+    expect(events).toMatchObject([{ detailType: "Drift Found", reason: "record_duplicate" }]);
   });
 
   test("that names another allocation than the WABA's is a finding: the line was shared twice", () => {

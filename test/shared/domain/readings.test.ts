@@ -132,6 +132,27 @@ describe("what was read is recorded", () => {
     expect(next.records[allocationId]).toMatchObject({ state: "unknown", foreign: true });
   });
 
+  test("and as ours again when E6 names this business after all, but not while it does not say whose it is", () => {
+    const stored = business({ records: { [allocationId]: record({ foreign: true }) } });
+    const own = withRecords(stored, estate([recordReading()]), now).records[allocationId];
+    expect(own).toEqual(record());
+    expect(own).not.toHaveProperty("foreign");
+    const { receivingBusinessId: _unread, ...nameless } = recordReading();
+    for (const reading of [nameless, recordReading({ receivingBusinessId: otherBusinessId })]) {
+      expect(withRecords(stored, estate([reading]), now).records[allocationId]).toMatchObject({ foreign: true });
+    }
+    const unclear = withRecords(stored, estate([recordReading({ seen: "strange" })]), now).records[allocationId];
+    expect(unclear).not.toHaveProperty("foreign");
+  });
+
+  test("and a record that is gone, and seen gone again, is no newer for it", () => {
+    const stored = business({ records: { [allocationId]: record({ state: "deleted", answered: true }) } });
+    const seen = estate([recordReading({ seen: "deleted", readAt: now + 1 })]);
+    expect(withRecords(stored, { ...seen, listed: {} }, now + 2).records[allocationId]).toEqual(
+      record({ state: "deleted", answered: true, readAt: now + 1 }),
+    );
+  });
+
   test("and ends the first contact only when the list was complete", () => {
     const { listedAt: _never, ...unmet } = business();
     const startedAt = now - settleWindowMs;

@@ -7,6 +7,7 @@ import {
   announceRevokedAgain,
   decideRevoke,
   isDeleteAnswer,
+  joinHeld,
   joinRevocation,
   markRevocation,
   mayDelete,
@@ -136,6 +137,20 @@ describe("what a revoke does", () => {
     expect(decide(reshared, revokeRequest({ requestedAt: now - skewMs }))).toBe("mark");
   });
 
+  test("yields to a re-share in two calls as soon as the line is shared with the business", () => {
+    const request = shareRequest({ reshareAfterRevocation: true, requestedAt: now });
+    const allocated = sharingWaba({ status: "allocated", allocationId, request });
+    const stored = business({ wabas: { [wabaId]: allocated } });
+    expect(decide(stored, revokeRequest({ requestedAt: now - skewMs - 1 }))).toBe("superseded");
+  });
+
+  test("waits for a re-share in flight where the accepted one is newer only within the skew", () => {
+    const request = shareRequest({ reshareAfterRevocation: true, requestedAt: now });
+    const inFlight = sharingWaba({ request: { ...request, requestedAt: now + 1 } });
+    const stored = business({ wabas: { [wabaId]: sharedWaba({ request }), [siblingId]: inFlight } });
+    expect(decide(stored, revokeRequest({ requestedAt: now - skewMs }))).toBe("later");
+  });
+
   test("is not superseded by a re-share that came to nothing", () => {
     const request = shareRequest({ reshareAfterRevocation: true, requestedAt: now, wabaId: siblingId });
     const failed = sharingWaba({ request, intent: undefined, due: undefined });
@@ -181,7 +196,28 @@ describe("what a revoke does", () => {
     expect(decide(shared, revocation.request, false)).toBe("mark");
   });
 
+  test("T2: is judged by the state, not by its id: fulfilled, and newer than the revocation that is on the item", () => {
+    const restored = revokedBusiness({ wabas: { [wabaId]: sharedWaba() } });
+    expect(decide(restored, newRevoke, true)).toBe("mark");
+  });
+
+  test("of Meta's telling is weighed even where nothing is known: there is no word yet that could be said again", () => {
+    expect(decide(business(), { ...newRevoke, reason: "partner_removed" })).toBe("removal");
+  });
+
+  const held = {
+    requests: [revokeRequest({ commandId: "removed-1", hash: "hash-of-removed-1", reason: "partner_removed" })],
+    reason: "siblings" as const,
+    since: now,
+    due: { nextAt: now, looks: 0, sweeps: 0 },
+  };
+
+  test("is not mistaken for another command that is held", () => {
+    expect(decide(business({ held }), newRevoke)).toBe("mark");
+  });
+
   test.each<[string, Partial<Business>]>([
+    ["an automatic revocation is held", { held }],
     ["a WABA was shared since", { wabas: { [wabaId]: revokedWaba(), [siblingId]: sharedWaba() } }],
     ["a POST is unanswered", { wabas: { [wabaId]: revokedWaba({ intent: intent() }) } }],
     ["a late answer named an id again", { records: { [allocationId]: record({ state: "unknown" }) } }],
@@ -190,7 +226,7 @@ describe("what a revoke does", () => {
       { records: { [allocationId]: record({ state: "deleted" }) } },
     ],
   ])("marks anew after a revocation that is over when %s", (_title, overrides) => {
-    expect(decide(revokedBusiness(overrides))).toBe("mark");
+    expect(decide(revokedBusiness(overrides), asked)).toBe("mark");
   });
 
   test("leaves a record that names another business out of what there is to revoke", () => {
@@ -251,6 +287,22 @@ describe("the marker", () => {
     expect(next.revocation).toMatchObject({ requestedAt: now + minuteMs, epoch: 2 });
   });
 
+  test("answers what was held with it, and itself only once", () => {
+    const own = { ...newRevoke, reason: "partner_removed" as const };
+    const other = revokeRequest({ commandId: "removed-1", reason: "partner_removed", requestedAt: now + 1 });
+    const due = { nextAt: now, looks: 0, sweeps: 0 };
+    const held = { requests: [own, other], reason: "siblings" as const, since: now, due };
+    const { business: next } = markRevocation(business({ wabas, held }), own, now);
+    expect(next.held).toBeUndefined();
+    expect(next.revocation).toMatchObject({ request: own, joined: [other], requestedAt: now + 1 });
+  });
+
+  test("names no WABAs where none is known", () => {
+    expect(markRevocation(business(), newRevoke, now).events).toEqual([
+      { detailType: "Revocation Started", commandId: "revoke-2", businessId, reason: "operator" },
+    ]);
+  });
+
   test("is announced with its reason and its WABAs, at most 100 of them", () => {
     const many = Object.fromEntries(
       Array.from({ length: 120 }, (_, index) => [`3${index}`.padEnd(15, "0"), verifiedWaba()]),
@@ -266,6 +318,7 @@ describe("the marker", () => {
 describe("another revoke", () => {
   test("joins the open revocation, is answered with it and moves the bar for re-shares", () => {
     const joined = joinRevocation(revoking(), newRevoke);
+    expect([joined.events, joined.conclusions]).toEqual([[], []]);
     expect(joined.business.revocation).toMatchObject({
       requestedAt: now,
       joined: [newRevoke],
@@ -276,6 +329,28 @@ describe("another revoke", () => {
       ["revoke-1", "done"],
       ["revoke-2", "done"],
     ]);
+  });
+
+  test("that was held joins the revocation that is open again, in its order", () => {
+    const first = revokeRequest({ commandId: "removed-1", reason: "partner_removed", requestedAt: now + 1 });
+    const second = revokeRequest({ commandId: "removed-2", reason: "partner_removed" });
+    const due = { nextAt: now, looks: 0, sweeps: 0 };
+    const held = { requests: [first, second], reason: "siblings" as const, since: now, due };
+    const { business: next, events, conclusions } = joinHeld(revoking({ held }));
+    expect(next.held).toBeUndefined();
+    expect(next.revocation).toMatchObject({ requestedAt: now + 1, joined: [first, second] });
+    expect([events, conclusions]).toEqual([[], []]);
+    expect(joinHeld(revoking())).toEqual({ business: revoking(), events: [], conclusions: [] });
+  });
+
+  test("is answered with the WABA that it named, and the reason that it gave", () => {
+    const named = revokeRequest({ commandId: "revoke-2", wabaId: siblingId, reason: "risk" });
+    expect(recorded({}, joinRevocation(revoking(), named).business).conclusions).toMatchObject([
+      { event: { commandId: "revoke-1", reason: "operator" } },
+      { event: { commandId: "revoke-2", wabaId: siblingId, reason: "risk" } },
+    ]);
+    const { conclusions } = announceRevokedAgain(revokedBusiness(), named);
+    expect(conclusions).toMatchObject([{ event: { wabaId: siblingId, wabaIds: [wabaId] } }]);
   });
 
   test("does not move the bar back when it is older", () => {
@@ -302,6 +377,9 @@ describe("another revoke", () => {
       outcome: "refused",
       event: { detailType: "Revoke Refused", businessId, wabaId, reason: "owner_mismatch" },
     });
+    const unknown = refuseRevoke(undefined, revokeRequest(), "owner_mismatch");
+    expect(unknown.event).not.toHaveProperty("businessId");
+    expect(unknown.event).not.toHaveProperty("wabaId");
   });
 });
 
@@ -388,6 +466,14 @@ describe("a run of a revocation that proves everything", () => {
     expect(next.revocation?.state).toBe("nothing");
     expect(isRevoked(next, skewMs)).toBe(false);
     expect(conclusions).toMatchObject([{ event: { detailType: "Credit Line Revoked", reason: "nothing_to_revoke" } }]);
+  });
+
+  test("says nothing where all that is listed names another business, and leaves it alone", () => {
+    const foreign = recordReading({ receivingBusinessId: otherBusinessId });
+    const seen = { estate: estate([foreign]), deleted: {}, confirmed: [], fresh: estate([foreign]) };
+    const { business: next } = recorded(seen, revoking({ records: {}, wabas: {} }));
+    expect(next.revocation?.state).toBe("nothing");
+    expect(next.records[allocationId]).toMatchObject({ foreign: true });
   });
 
   test("says done, not nothing, when the list showed what nobody had recorded", () => {
@@ -485,6 +571,38 @@ describe("a run of a revocation stays open", () => {
     expect(openBecause(overrides)).toBe("unreadable");
   });
 
+  test("when one record of two cannot be read, and says so rather than that it is not confirmed", () => {
+    const { receivingBusinessId: _unread, ...unreadable } = recordReading({ seen: "unreadable" });
+    const other = recordReading({ allocationId: otherAllocationId });
+    const records = { [allocationId]: record(), [otherAllocationId]: record() };
+    for (const listed of [
+      [unreadable, other],
+      [other, unreadable],
+    ]) {
+      const seen = { estate: estate(listed), deleted: {}, confirmed: listed, fresh: estate(listed) };
+      expect(openBecause(seen, revoking({ records }))).toBe("unreadable");
+    }
+  });
+
+  test("when a record of two is unconfirmed, whatever cannot be read of somebody else's", () => {
+    const strange = recordReading({
+      allocationId: otherAllocationId,
+      seen: "strange",
+      receivingBusinessId: otherBusinessId,
+    });
+    const listed = [recordReading(), strange];
+    const seen = { estate: estate(listed), deleted: {}, confirmed: listed, fresh: estate(listed) };
+    expect(openBecause(seen)).toBe("not_confirmed");
+  });
+
+  test("H18: when E6 says deleted of a record whose DELETE was not answered, beside what is live", () => {
+    const other = recordReading({ allocationId: otherAllocationId });
+    const listed = [recordReading({ seen: "deleted" }), other];
+    expect(openBecause({ estate: estate(listed), deleted: {}, confirmed: listed, fresh: estate(listed) })).toBe(
+      "not_confirmed",
+    );
+  });
+
   test("H19: when the first list showed one record of two and the fresh one shows the other", () => {
     const other = recordReading({ allocationId: otherAllocationId });
     expect(openBecause({ fresh: estate([other], { startedAt: now + 3000 }) })).toBe("not_confirmed");
@@ -496,6 +614,11 @@ describe("a run of a revocation stays open", () => {
     expect(openBecause({ ...lagging, fresh: estate([recordReading()], { startedAt: now + 3000 }) }, stored)).toBe(
       "not_confirmed",
     );
+  });
+
+  test("but is done when the fresh list lags, and still names a record that this very revocation has confirmed", () => {
+    const { business: next } = recorded({ fresh: estate([recordReading()], { startedAt: now + 3000, records: [] }) });
+    expect(next.revocation?.state).toBe("done");
   });
 
   test("but is done when the fresh list names the deleted record as deleted", () => {
@@ -522,6 +645,12 @@ describe("a run of a revocation stays open", () => {
     expect(early.business.revocation?.due).toEqual(first.business.revocation?.due);
   });
 
+  test("and has a next look, also where none was planned: nothing else would ever end it (I9)", () => {
+    const { due: _none, ...stranded } = openRevocation();
+    const { business: next } = recorded({ confirmed: [] }, revoking({ revocation: stranded }));
+    expect(next.revocation?.due).toEqual({ nextAt: now + 4000 + minuteMs, looks: 1, sweeps: 0 });
+  });
+
   test("and can end in a later run, whose DELETE is not repeated", () => {
     const first = recorded({ confirmed: [recordReading({ readAt: now + 2000 })] });
     const later = recordReading({ seen: "deleted", readAt: now + minuteMs });
@@ -536,6 +665,7 @@ describe("a run of a revocation stays open", () => {
 
   test("is the only state that a run can be recorded of", () => {
     expect(() => recordRun(revokedBusiness(), run(), now, policy)).toThrow("no open revocation");
+    expect(() => recordRun(business(), run(), now, policy)).toThrow("no open revocation");
   });
 });
 
@@ -567,6 +697,27 @@ describe("H27g: a record that cannot be found after its DELETE", () => {
 
   test("is not confirmed by absences within the window", () => {
     const often = [1, 2, 3].reduce((stored, index) => looked(stored, now + index * minuteMs), deleted);
+    expect(often.revocation?.state).toBe("open");
+    expect(often.records[allocationId]?.absentLooks).toBeUndefined();
+  });
+
+  test("is not confirmed by absences up to the very end of the window", () => {
+    const once = looked(deleted, afterWindow - 1);
+    expect(looked(once, afterWindow).revocation?.state).toBe("open");
+  });
+
+  test.each<[string, Partial<RevocationRun>]>([
+    ["E6 cannot be read", { confirmed: [recordReading({ seen: "unreadable", readAt: afterWindow })] }],
+    ["E8 still lists it", { fresh: estate([recordReading()], { startedAt: afterWindow }) }],
+    ["E8 was not read to its end", { fresh: estate([], { startedAt: afterWindow, complete: false }) }],
+  ])("is not confirmed, however often, while %s", (_title, overrides) => {
+    const reading = { ...gone, readAt: afterWindow };
+    const nothing = estate([], { startedAt: afterWindow });
+    const seen = { estate: { ...nothing, records: [reading] }, deleted: {}, confirmed: [reading], fresh: nothing };
+    const often = [1, 2, 3].reduce(
+      (stored, index) => recordRun(stored, run({ ...seen, ...overrides }), afterWindow + index, policy).business,
+      deleted,
+    );
     expect(often.revocation?.state).toBe("open");
     expect(often.records[allocationId]?.absentLooks).toBeUndefined();
   });
@@ -642,6 +793,10 @@ describe("a late answer (S7)", () => {
       { revocation: doneRevocation({ state: "nothing" }), wabas: { [wabaId]: sharingWaba() } },
     ],
     [
+      "one WABA of several was shared since",
+      { wabas: { [wabaId]: revokedWaba(), [siblingId]: sharedWaba({ request: shareRequest({ wabaId: siblingId }) }) } },
+    ],
+    [
       "a re-share that followed it is under way",
       { wabas: { [wabaId]: sharingWaba({ request: shareRequest({ reshareAfterRevocation: true }) }) } },
     ],
@@ -681,16 +836,40 @@ describe("a partner switch that was revoked before it took effect (R6, H27c)", (
   test("is looked at once more on the 5th of the month it would have taken effect in", () => {
     expect(revoked.revocation).toMatchObject({ state: "done", due: { nextAt: fifthOfJuly } });
     expect(dueEntries(revoked)).toMatchObject([{ work: "revoke", commandId: "revoke-1" }]);
-    const { business: looked, events } = recordRecheck(revoked, estate(), false, fifthOfJuly);
+    const { business: looked, events, conclusions } = recordRecheck(revoked, estate(), false, fifthOfJuly);
     expect(looked.revocation?.state).toBe("done");
-    expect([dueEntries(looked), events]).toEqual([[], []]);
+    expect([dueEntries(looked), events, conclusions]).toEqual([[], [], []]);
+  });
+
+  test("is looked at when the last of several switches shows, and not for one that is long over", () => {
+    const firstOfAugust = Date.UTC(2026, 7, 1);
+    const later = { ...switching, pendingUntil: firstOfAugust };
+    const two = recorded({}, revoking({ wabas: { [wabaId]: switching, [siblingId]: later } })).business;
+    expect(two.revocation?.due?.nextAt).toBe(Date.UTC(2026, 7, 5));
+    const over = { ...switching, pendingUntil: Date.UTC(2026, 4, 1) };
+    expect(recorded({}, revoking({ wabas: { [wabaId]: over } })).business.revocation?.due).toBeUndefined();
+  });
+
+  test.each([
+    ["dead", { seen: "deleted" as const }],
+    ["another business's", { receivingBusinessId: otherBusinessId }],
+  ])("is over when what is listed then is %s", (_title, seen) => {
+    const listed = estate([recordReading({ allocationId: otherAllocationId, ...seen })]);
+    const { business: next, events } = recordRecheck(revoked, listed, false, fifthOfJuly);
+    expect([next.revocation?.state, next.revocation?.due, events]).toEqual(["done", undefined, []]);
+  });
+
+  test("is looked at only once the revocation is over", () => {
+    expect(() => recordRecheck(revoking(), estate(), false, fifthOfJuly)).toThrow("no revocation");
+    expect(() => recordRecheck(business(), estate(), false, fifthOfJuly)).toThrow("no revocation");
   });
 
   test.each([
     ["a record of ours lives", estate([live]), false],
     ["a WABA is still funded by us", estate(), true],
   ])("opens the revocation again when %s, and says so", (_title, seen, stillFunded) => {
-    const { business: next, events } = recordRecheck(revoked, seen, stillFunded, fifthOfJuly);
+    const { business: next, events, conclusions } = recordRecheck(revoked, seen, stillFunded, fifthOfJuly);
+    expect(conclusions).toEqual([]);
     expect(next.revocation).toMatchObject({ state: "open", due: { nextAt: fifthOfJuly } });
     expect(next.revocation).not.toHaveProperty("doneAt");
     expect(events).toMatchObject([{ detailType: "Revocation Started", commandId: "revoke-1", reason: "late_record" }]);
@@ -700,10 +879,16 @@ describe("a partner switch that was revoked before it took effect (R6, H27c)", (
     ["shared", verifiedWaba({ allocationId: otherAllocationId })],
     ["being shared", sharingWaba()],
   ])("H7c, I2d: takes no re-share along that is %s since", (_title, waba) => {
-    const reshared = { ...revoked, wabas: { [wabaId]: waba } };
+    const reshared = { ...revoked, wabas: { [wabaId]: waba, [siblingId]: revokedWaba() } };
     const { business: next } = recordRecheck(reshared, estate([live]), true, fifthOfJuly);
     expect(next.revocation?.state).toBe("done");
     expect(next.revocation?.due).toBeUndefined();
+  });
+
+  test("H7c, I2d: takes no re-share along whose E4 is out", () => {
+    const recordIntent = { ...intent({ epoch: 1 }), creditLineId: lineId, request: shareRequest() };
+    const { business: next } = recordRecheck({ ...revoked, recordIntent }, estate([live]), true, fifthOfJuly);
+    expect(next.revocation?.state).toBe("done");
   });
 });
 
@@ -724,6 +909,14 @@ describe("what is about to be deleted", () => {
     const revived = withDeletions(dead, live, now).records[allocationId];
     expect(revived).toMatchObject({ state: "live" });
     expect(revived).not.toHaveProperty("deleteAnswered");
+  });
+
+  test("beside what is there already, and not as live where E6 says deleted", () => {
+    const known = { [otherAllocationId]: record() };
+    const seen = estate([recordReading({ seen: "deleted" })]);
+    const { records } = withDeletions(revoking({ records: known }), seen, now);
+    expect(records[otherAllocationId]).toEqual(record());
+    expect(records[allocationId]?.state).toBe("unknown");
   });
 
   test("also when E6 says something that nobody knows of an id that was confirmed deleted", () => {

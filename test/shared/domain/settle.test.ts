@@ -77,6 +77,65 @@ describe("a person may close an attempt", () => {
   });
 });
 
+describe("a person may close an attempt beside a record of the business", () => {
+  const known = { [allocationId]: record({ recordedAt: now - settleWindowMs }) };
+  const elsewhere = { known: true, id: "999999999999999" } as const;
+
+  test.each<[string, Partial<Business>, Probe["funding"], Parameters<typeof recordReading>[0]]>([
+    ["that is dead, though it paid for the WABA", {}, { known: true, id: credentialId }, { seen: "deleted" }],
+    ["that names another business", {}, { known: true }, { receivingBusinessId: otherBusinessId }],
+    [
+      "that was there before, and has no credential, as the WABA has no funding",
+      { records: known },
+      { known: true },
+      { receivingCredentialId: undefined },
+    ],
+    ["that was there before, where somebody else pays and no switch was asked for", { records: known }, elsewhere, {}],
+  ])("%s", (_title, overrides, funding, reading) => {
+    expect(decide(inDoubt(overrides), { funding, estate: estate([recordReading(reading)]) })).toEqual({
+      kind: "close",
+    });
+  });
+
+  test("that was there before, where a switch was asked for and nothing pays any more", () => {
+    const waba = sharingWaba({ request: shareRequest({ partnerSwitch: true }), intent: intent({ inDoubt: true }) });
+    const stored = business({ wabas: { [wabaId]: waba }, records: known });
+    expect(decide(stored, { estate: estate([recordReading()]) })).toEqual({ kind: "close" });
+  });
+
+  test.each<[string, Probe["funding"]]>([
+    ["unknown", { known: false }],
+    ["seen by one token alone", { known: true, blind: true }],
+    ["another partner's, which the share was to switch", elsewhere],
+  ])("when it is an E4, which attaches nothing: the WABA's funding is %s", (_title, funding) => {
+    const stored = recordInDoubt();
+    const note = stored.recordIntent;
+    if (note === undefined) throw new Error("no note");
+    const request = { ...note.request, partnerSwitch: true };
+    const reading = recordReading({ receivingBusinessId: otherBusinessId });
+    expect(decide({ ...stored, recordIntent: { ...note, request } }, { funding, estate: estate([reading]) })).toEqual({
+      kind: "close",
+    });
+  });
+});
+
+describe("what explains a live record to a person", () => {
+  const seen = { estate: estate([recordReading()]) };
+  const young = { [allocationId]: record({ recordedAt: now }) };
+
+  test.each([
+    ["a sibling that is shared by another record", siblingId, sharedWaba({ allocationId: otherAllocationId })],
+    ["a sibling that is only being shared", siblingId, sharingWaba({ status: "allocated", allocationId })],
+    ["the WABA's own earlier allocation", wabaId, sharingWaba({ status: "allocated", allocationId })],
+  ])("is not %s", (_title, id, waba) => {
+    const wabas = { ...inDoubt().wabas, [id]: waba };
+    expect(decide(inDoubt({ wabas, records: young }), seen)).toEqual({
+      kind: "may-be-live",
+      allocationIds: [allocationId],
+    });
+  });
+});
+
 describe("a person may not close an attempt", () => {
   test("H27o: before the window is over", () => {
     expect(decide(inDoubt(), { startedAt: end })).toEqual({ kind: "wait", until: end });
@@ -95,6 +154,7 @@ describe("a person may not close an attempt", () => {
     const look = { funding, estate: estate([recordReading()]) };
     const until = Date.UTC(2026, 6, 5);
     expect(decide(stored, look)).toEqual({ kind: "wait", until });
+    expect(decide(stored, { ...look, startedAt: until })).toEqual({ kind: "wait", until });
     expect(decide(stored, { ...look, startedAt: until + 1 })).toEqual({ kind: "close" });
     expect(decide(stored, { funding })).toEqual({ kind: "close" });
   });
@@ -129,7 +189,8 @@ describe("a person may not close an attempt", () => {
     const records = { [allocationId]: record({ recordedAt: now - settleWindowMs }) };
     const funding = { known: true, blind: true } as const;
     const look = { funding, estate: estate([recordReading()]) };
-    expect(decide(inDoubt({ records }), look)).toMatchObject({ kind: "cannot-tell" });
+    const cause = { at: end + 1, reason: "permission_denied" };
+    expect(decide(inDoubt({ records }), look)).toMatchObject({ kind: "cannot-tell", failure: cause });
     expect(decide(inDoubt(), { funding })).toEqual({ kind: "close" });
     // Both tokens saw it after the window: a person's look has the system token alone.
     const clear = sharingWaba({ intent: intent({ inDoubt: true, clearAt: end + 1 }) });
@@ -145,13 +206,29 @@ describe("a person may not close an attempt", () => {
   test.each([
     ["of a WABA we do not know", {}],
     ["that is settled", { [wabaId]: sharedWaba() }],
+    ["that was closed", { [wabaId]: sharingWaba({ intent: undefined }) }],
     ["that is a revocation's", { [wabaId]: revokedWaba({ status: "revoking", intent: intent() }) }],
   ])("%s", (_title, wabas) => {
     expect(decide(business({ wabas }))).toEqual({ kind: "nothing-to-settle" });
+    expect(() => closeAttempt(business({ wabas }), wabaId, person, now)).toThrow("no attempt");
+    expect(() => settleApplied(business({ wabas }), wabaId, probe(), now, policy)).toThrow("no E4");
+  });
+
+  test("that a sibling's E4 is out for, or an E4 that a revocation has overtaken", () => {
+    const { recordIntent, ...stored } = recordInDoubt();
+    if (recordIntent === undefined) throw new Error("no note");
+    const siblings = { ...recordIntent, request: shareRequest({ wabaId: siblingId }) };
+    expect(decide({ ...stored, recordIntent: siblings })).toEqual({ kind: "nothing-to-settle" });
+    expect(decide({ ...stored, epoch: 1, recordIntent })).toEqual({ kind: "nothing-to-settle" });
   });
 });
 
 describe("a closed attempt", () => {
+  test("keeps of a long note what its failure may hold", () => {
+    const { conclusions } = closeAttempt(inDoubt(), wabaId, { ...person, note: "x".repeat(600) }, now);
+    expect(conclusions[0]?.failure?.message).toHaveLength(500);
+  });
+
   test.each([
     ["of a WABA", inDoubt()],
     ["of a business", recordInDoubt()],
@@ -194,4 +271,5 @@ test("an attempt that a person finds applied is recorded as any look would", () 
   });
   const ofRecord = settleApplied(recordInDoubt(), wabaId, look, now, policy);
   expect(ofRecord.business.wabas[wabaId]).toMatchObject({ status: "allocated", allocationId });
+  expect(() => settleApplied(inDoubt(), wabaId, probe(), now, policy)).toThrow("found applied");
 });

@@ -80,8 +80,11 @@ describe("the intent", () => {
     const seen = recordReading({ seen: "deleted" });
     const listed = estate([seen], { listed: { [allocationId]: { creditLineId: lineId, deleted: true } } });
     const { business: next } = intendSecondPost(stored, wabaId, probe({ estate: listed }), second, now, policy);
-    expect(next.wabas[wabaId]).toMatchObject({ intent: second, request: shareRequest(), due: { looks: 0 } });
+    const due = dueIn(shareRequest(), now + 8000 + settleWindowMs / 60);
+    expect(next.wabas[wabaId]).toMatchObject({ intent: second, request: shareRequest(), due });
     expect(next.records[allocationId]).toMatchObject({ state: "deleted" });
+    const settled = business({ wabas: { [wabaId]: sharedWaba() } });
+    expect(() => intendSecondPost(settled, wabaId, probe(), second, now, policy)).toThrow("no attempt");
   });
 });
 
@@ -148,6 +151,19 @@ describe("the latest accepted re-share", () => {
     expect(next.reshare).toEqual({ commandId: "reshare-1", requestedAt: reshare.requestedAt });
   });
 
+  test.each([
+    ["an older one does not", -1, "reshare-1"],
+    ["the same moment does not", 0, "reshare-1"],
+    ["a newer one does", 1, "reshare-2"],
+  ])("is replaced only by a newer one that finds its WABA shared: %s", (_title, offset, expected) => {
+    const once = concludeShare(shareFacts({ business: stored, request: reshare })).business;
+    const request = { ...reshare, commandId: "reshare-2", requestedAt: reshare.requestedAt + offset };
+    const { business: next } = concludeShare(shareFacts({ business: once, request }));
+    expect(next.reshare?.commandId).toBe(expected);
+    const plain = shareRequest({ commandId: "share-2", requestedAt: now });
+    expect(concludeShare(shareFacts({ business: once, request: plain })).business.reshare).toEqual(once.reshare);
+  });
+
   test("H6a: is not replaced by an older one of a sibling", () => {
     const latest = { commandId: "reshare-2", requestedAt: now };
     const request = { ...reshare, wabaId: siblingId };
@@ -173,6 +189,7 @@ describe("the answer to a POST", () => {
       allocationId,
       record: { creditLineId: lineId, epoch: 0, state: "unknown", recordedAt: now, answered: true },
     });
+    expect(settled.change.events).toEqual([]);
     expect(settled.change.conclusions).toEqual([
       {
         request,
@@ -194,6 +211,8 @@ describe("the answer to a POST", () => {
 
   test.each([
     ["keeps the intent's due time for the verification when it comes soon after the grace", 38_000, 38_000],
+    ["keeps it up to twice the grace", 60_000, 60_000],
+    ["does not wait for a look that is later than that", 60_001, 30_000],
     ["does not wait for a look that is far away", 300_000, 30_000],
     ["does not shorten the grace", 10_000, 30_000],
   ])("that accepts %s: moving it would be paid for", (_what, intentDueMs, dueMs) => {
@@ -220,6 +239,20 @@ describe("the answer to a POST", () => {
     const due = dueIn(request, now + (16 * settleWindowMs) / 60, 1);
     expect(waba).toEqual(sharingWaba({ intent: undefined, due, lastFailure: failure("token_dead") }));
     expect(change).toMatchObject({ events: [], conclusions: [] });
+  });
+
+  test("that was rejected before any effect gives an attempt without a due time one (I9)", () => {
+    const stranded = business({ wabas: { [wabaId]: sharingWaba({ due: undefined }) } });
+    const outcome = { kind: "no-effect", failure: failure() } as const;
+    const { waba } = settleShare(stranded, intent(), request, outcome, now, policy);
+    expect(waba.due).toEqual(dueIn(request, now + (16 * settleWindowMs) / 60, 1));
+  });
+
+  test("H18: that names an id which was known already begins a new life of that record", () => {
+    const records = { [allocationId]: record({ recordedAt: now - settleWindowMs }) };
+    const stored = business({ wabas: { [wabaId]: sharingWaba() }, records });
+    const { record: kept } = settleShare(stored, intent(), request, { kind: "accepted", allocationId }, now, policy);
+    expect(kept?.record).toMatchObject({ state: "unknown", recordedAt: now, answered: true });
   });
 
   test("that is rejected again and again comes back ever later", () => {
@@ -267,12 +300,26 @@ describe("the answer to a POST", () => {
 describe("an adopted share", () => {
   test("is recorded and announced like an accepted one, with its verification due", () => {
     const facts = shareFacts({ estate: estate([recordReading()]) });
-    const { business: next, conclusions } = adoptShare(facts, recordReading(), policy);
+    const { business: next, events, conclusions } = adoptShare(facts, recordReading(), policy);
+    expect(events).toEqual([]);
     expect(next.wabas[wabaId]).toEqual(sharedWaba({ intendedAt: now, due: dueIn(facts.request, now + 30_000) }));
     expect(next.records[allocationId]).toMatchObject({ state: "live", creditLineId: lineId });
     expect(conclusions).toMatchObject([
       { outcome: "done", event: { detailType: "Share Accepted", reason: "adopted" } },
     ]);
+  });
+
+  test("records all that was listed, and leaves what is known of its record as it is", () => {
+    const other = recordReading({ allocationId: otherAllocationId });
+    const known = record({ answered: true, recordedAt: now - settleWindowMs });
+    const stored = business({ records: { [allocationId]: known } });
+    const facts = shareFacts({ business: stored, estate: estate([recordReading(), other]) });
+    const { business: next } = adoptShare(facts, recordReading(), policy);
+    expect(next.records[allocationId]).toEqual(known);
+    expect(next.records[otherAllocationId]).toMatchObject({ state: "live", recordedAt: now });
+    expect(adoptShare({ ...facts, estate: undefined }, recordReading(), policy).business.records).toEqual(
+      stored.records,
+    );
   });
 
   test("H18: by an id that a revocation had confirmed deleted begins a new life of that record", () => {
@@ -294,10 +341,16 @@ describe("a share of what is shared", () => {
     const request = shareRequest({ commandId: "share-2" });
     const change = concludeShare(shareFacts({ business: stored, request }));
     expect(change.business).toBe(stored);
+    expect(change.events).toEqual([]);
     expect(change.conclusions).toMatchObject([
       { request, outcome: "done", event: { detailType, commandId: "share-2", status } },
     ]);
   });
+});
+
+test("a share can be concluded only where its WABA is shared", () => {
+  const stored = business({ wabas: { [wabaId]: sharingWaba() } });
+  expect(() => concludeShare(shareFacts({ business: stored }))).toThrow("is not shared");
 });
 
 describe("a command that a revocation overtook on the item", () => {
@@ -360,6 +413,7 @@ describe("a command that a revocation overtook", () => {
     const waba = revokedWaba({ status: "revoking", due: dueIn(shareRequest(), now), intent: intent() });
     const stored = revokedBusiness({ wabas: { [wabaId]: waba }, records: { [allocationId]: deletedRecord() } });
     const change = answerRevoked(stored, wabaId);
+    expect(change?.events).toEqual([]);
     expect(change?.conclusions).toMatchObject([
       { outcome: "refused", reason: "business_revoked", event: { detailType: "Share Refused" } },
     ]);

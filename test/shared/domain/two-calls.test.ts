@@ -1,7 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { dueEntries, type Business, type RecordIntent } from "../../../shared/domain/business.ts";
 import { markRevocation, recordRun, decideRevoke } from "../../../shared/domain/revoke.ts";
-import { judgeRecordProbe, recordLateAnswer, recordRecordProbe } from "../../../shared/domain/probe.ts";
+import {
+  intendSecondRecord,
+  judgeRecordProbe,
+  recordLateAnswer,
+  recordRecordProbe,
+} from "../../../shared/domain/probe.ts";
 import {
   decideShare,
   intendRecord,
@@ -86,6 +91,19 @@ describe("a share in two calls", () => {
     expect(decideShare({ ...early, now: now + settleWindowMs + 1 }, policy)).toEqual({ kind: "allocate" });
   });
 
+  test.each([
+    ["within the window, to its end", {}, now + settleWindowMs, "attach"],
+    ["after the window", {}, now + settleWindowMs + 1, "allocate"],
+    ["made before the last revocation", { epoch: 0 }, now, "allocate"],
+    ["of another business", { foreign: true as const }, now, "allocate"],
+    ["on another line of ours", { creditLineId: "400000000000002" }, now, "allocate"],
+    ["confirmed deleted", { state: "deleted" as const, deleteAnswered: { at: now, epoch: 1 } }, now, "allocate"],
+  ])("attaches by a young record that is not shown: one %s: %s, at %i: %s", (_title, known, at, kind) => {
+    const young = record({ epoch: 1, state: "unknown", recordedAt: now, ...known });
+    const stored = business({ epoch: 1, records: { [allocationId]: young } });
+    expect(decideShare(facts({ business: stored, now: at }), policy).kind).toBe(kind);
+  });
+
   test("waits for Meta when a record cannot be read: it may be live", () => {
     const decision = decideShare(facts({ estate: oneRecord({ seen: "unreadable" }) }), policy);
     expect(decision).toMatchObject({ kind: "block", reason: "meta_unavailable" });
@@ -93,7 +111,9 @@ describe("a share in two calls", () => {
 
   test("shares nothing when it has no business token to attach with", () => {
     const request = shareRequest({ method: "share-then-attach" });
-    expect(decideShare(facts({ request }), policy)).toMatchObject({ kind: "block", reason: "permission_denied" });
+    const decision = decideShare(facts({ request }), policy);
+    const cause = { at: now, reason: "permission_denied" };
+    expect(decision).toMatchObject({ kind: "block", reason: "permission_denied", failure: cause });
   });
 
   test("goes on at E5 where the allocation is recorded, without looking for records again", () => {
@@ -137,7 +157,13 @@ describe("H12: the note of an E4 is the business's", () => {
     const request = shareRequest({ commandId: "share-2", hash: "2", wabaId: siblingId });
     const stored = allocating();
     expect(decideShare(facts({ request, business: stored }), policy)).toEqual({ kind: "probe-record" });
-    expect(decideShare(facts({ request, business: stored, probed: true }), policy)).toMatchObject({ kind: "wait" });
+    const probed = facts({ request, business: stored, probed: true });
+    expect(decideShare(probed, policy)).toEqual({ kind: "wait", until: now });
+    // Of a note without a due time no look is planned: the share comes back soon.
+    const { due: _none, ...stranded } = note();
+    const until = now + settleWindowMs / 60;
+    const waits = { ...probed, business: { ...stored, recordIntent: stranded } };
+    expect(decideShare(waits, policy)).toEqual({ kind: "wait", until });
   });
 
   test("its own share is on the item", () => {
@@ -145,9 +171,15 @@ describe("H12: the note of an E4 is the business's", () => {
   });
 
   test("it has a due time from the write that makes it, and its WABA waits in `sharing`", () => {
-    const { business: next } = intendRecord(facts(), intent({ madeAt: now, sendDeadline: now + 8000 }), policy);
+    const made = intent({ madeAt: now, sendDeadline: now + 8000 });
+    const { business: next, events } = intendRecord(facts({ estate: oneRecord() }), made, policy);
     expect(next.wabas[wabaId]).toMatchObject({ status: "sharing" });
-    expect(dueEntries(next)).toMatchObject([{ work: "share", wabaId, commandId: twoCalls.commandId }]);
+    const due = { nextAt: now + 8000 + settleWindowMs / 60, looks: 0, sweeps: 0 };
+    expect(dueEntries(next)).toMatchObject([{ work: "share", wabaId, commandId: twoCalls.commandId, due }]);
+    expect(events).toEqual([]);
+    // What was there before is told from what the E4 makes.
+    expect(next.records[allocationId]).toMatchObject({ state: "live", recordedAt: now });
+    expect(intendRecord(facts({ estate: undefined }), made, policy).business.records).toEqual({});
   });
 
   test("an accepted E4 records the allocation, allocates the WABA, and is due at E5", () => {
@@ -184,11 +216,25 @@ describe("H12: the note of an E4 is the business's", () => {
     const waba = sharingWaba({ status: "allocated", allocationId, request: twoCalls });
     const stored = business({ wabas: { [wabaId]: waba }, records: { [allocationId]: record() } });
     const outcome = { kind: "accepted", allocationId } as const;
-    expect(settleShare(stored, intent(), twoCalls, outcome, now, policy).record).toBeUndefined();
+    const settled = settleShare(stored, intent(), twoCalls, outcome, now, policy);
+    expect(settled.record).toBeUndefined();
+    expect(settled).toMatchObject({
+      guard: "waba",
+      wabaId,
+      intentId: "intent-1",
+      epoch: 0,
+      waba: { status: "shared" },
+    });
+    expect(settled.change.conclusions).toMatchObject([{ outcome: "done" }]);
     const dead = record({ state: "deleted", readAt: now, deleteAnswered: { at: now - 1, epoch: 0 } });
     const before = { ...stored, records: { [allocationId]: dead } };
     const { record: kept } = settleShare(before, intent(), twoCalls, outcome, now, policy);
     expect(kept?.record).toEqual({ creditLineId: lineId, epoch: 0, state: "unknown", recordedAt: now });
+    const unheard = { ...stored, records: {} };
+    expect(settleShare(unheard, intent(), twoCalls, outcome, now, policy).record).toEqual({
+      allocationId,
+      record: { creditLineId: lineId, epoch: 0, state: "unknown", recordedAt: now },
+    });
   });
 
   test("E5's note stands on the allocated WABA", () => {
@@ -218,6 +264,41 @@ describe("a look at an unsettled E4", () => {
     expect(next.records[allocationId]).toMatchObject({ state: "live" });
   });
 
+  test.each([
+    ["dead", { seen: "deleted" as const }],
+    ["another business's", { receivingBusinessId: otherBusinessId }],
+    ["another line's", { creditLineId: "400000000000002" }],
+  ])("does not find it in a record that is %s", (_title, reading) => {
+    expect(judgeRecordProbe(allocating(), look(now, oneRecord(reading)), policy)).toEqual({ kind: "absent" });
+  });
+
+  test("decides nothing at the very end of the window", () => {
+    const end = intent().sendDeadline + settleWindowMs;
+    expect(judgeRecordProbe(allocating({ absentAt: now }), look(end), policy)).toEqual({ kind: "absent" });
+    expect(judgeRecordProbe(allocating({ absentAt: now }), look(end + 1), policy)).toEqual({ kind: "second-post" });
+  });
+
+  test("is followed by a second E4 of the same share, with a due time after its send deadline", () => {
+    const second = intent({ id: "intent-2", attempt: 2, madeAt: late, sendDeadline: late + 8000 });
+    const seen = look(late, oneRecord({ receivingBusinessId: otherBusinessId }));
+    const { business: next, events, conclusions } = intendSecondRecord(allocating(), seen, second, late, policy);
+    const due = { nextAt: late + 8000 + settleWindowMs / 60, looks: 0, sweeps: 0 };
+    expect(next.recordIntent).toEqual({ ...second, creditLineId: lineId, request: twoCalls, due });
+    expect(next.records[allocationId]).toMatchObject({ foreign: true });
+    expect([events, conclusions]).toEqual([[], []]);
+  });
+
+  test("is impossible where no E4 is unsettled, or its WABA is not being shared", () => {
+    const finding = { kind: "absent" } as const;
+    expect(() => judgeRecordProbe(business(), look(now), policy)).toThrow("no E4");
+    expect(() => recordRecordProbe(business(), look(now), finding, now, policy)).toThrow("no E4");
+    expect(() => intendSecondRecord(business(), look(now), intent(), now, policy)).toThrow("no E4");
+    const gone = { ...allocating(), wabas: {} };
+    expect(() => recordRecordProbe(gone, look(now), finding, now, policy)).toThrow("no share");
+    const outcome = { kind: "accepted", allocationId } as const;
+    expect(() => settleRecord(gone, note(), outcome, now, policy)).toThrow("no share");
+  });
+
   test("finds nothing twice, the later time after the window: only then a second POST, and only one", () => {
     expect(judgeRecordProbe(allocating(), look(now), policy)).toEqual({ kind: "absent" });
     expect(judgeRecordProbe(allocating(), look(late), policy)).toEqual({ kind: "absent" });
@@ -243,6 +324,8 @@ describe("a look at an unsettled E4", () => {
   test("announces a doubt once, in the name of the share that waits", () => {
     const first = recordRecordProbe(allocating(), look(late), { kind: "in-doubt" }, late, policy);
     expect(first.events).toMatchObject([{ detailType: "Share In Doubt", commandId: twoCalls.commandId, wabaId }]);
+    expect(first.conclusions).toEqual([]);
+    expect(recordRecordProbe(allocating(), look(now), { kind: "absent" }, now, policy).events).toEqual([]);
     const second = recordRecordProbe(first.business, look(late + 1), { kind: "in-doubt" }, late + 1, policy);
     expect(second.events).toEqual([]);
     expect(dueEntries(second.business)[0]?.due.looks).toBe(2);
@@ -259,23 +342,25 @@ describe("a look at an unsettled E4", () => {
 });
 
 describe("a revocation over an unsettled E4", () => {
-  const revoked = markRevocation(allocating(), revokeRequest(), now).business;
+  function revoked(): Business {
+    return markRevocation(allocating(), revokeRequest(), now).business;
+  }
 
   test("keeps the note, and answers its share by a due time of the WABA", () => {
-    expect(revoked.recordIntent).toMatchObject({ id: "intent-1", epoch: 0 });
-    expect(revoked.recordIntent?.due).toBeUndefined();
-    expect(revoked.wabas[wabaId]).toMatchObject({ status: "revoking", due: { request: twoCalls, nextAt: now } });
+    expect(revoked().recordIntent).toMatchObject({ id: "intent-1", epoch: 0 });
+    expect(revoked().recordIntent?.due).toBeUndefined();
+    expect(revoked().wabas[wabaId]).toMatchObject({ status: "revoking", due: { request: twoCalls, nextAt: now } });
   });
 
   test("is not done before the window of that POST is over (H1)", () => {
     const early = { estate: noRecords(now), deleted: {}, confirmed: [], fresh: noRecords(now), stillFunded: false };
-    expect(recordRun(revoked, early, now, policy).business.revocation).toMatchObject({
+    expect(recordRun(revoked(), early, now, policy).business.revocation).toMatchObject({
       state: "open",
       openReason: "share_in_flight",
     });
     const late = now + settleWindowMs;
     const after = { ...early, estate: noRecords(late), fresh: noRecords(late) };
-    const done = recordRun(revoked, after, late, policy).business;
+    const done = recordRun(revoked(), after, late, policy).business;
     expect(done.revocation?.state).toBe("nothing");
     expect(done.recordIntent).toBeUndefined();
   });
@@ -283,7 +368,7 @@ describe("a revocation over an unsettled E4", () => {
   test("re-opens for an E4 answered after it was done", () => {
     const late = now + settleWindowMs;
     const run = { estate: noRecords(late), deleted: {}, confirmed: [], fresh: noRecords(late), stillFunded: false };
-    const done = recordRun(revoked, run, late, policy).business;
+    const done = recordRun(revoked(), run, late, policy).business;
     const answer = { allocationId, creditLineId: lineId, epoch: 0, seen: "live" as const };
     const { business: next, events } = recordLateAnswer(done, twoCalls, answer, late + 1);
     expect(next.revocation?.state).toBe("open");
@@ -293,7 +378,7 @@ describe("a revocation over an unsettled E4", () => {
   test("counts an unsettled E4 as something to revoke", () => {
     const stored = allocating();
     stored.wabas = {};
-    stored.revocation = { ...(revoked.revocation as never as object), state: "done", doneAt: now } as never;
+    stored.revocation = { ...(revoked().revocation as never as object), state: "done", doneAt: now } as never;
     expect(decideRevoke(stored, revokeRequest({ commandId: "revoke-2", hash: "2" }), false, policy)).toEqual({
       kind: "mark",
     });

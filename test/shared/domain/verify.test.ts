@@ -69,6 +69,8 @@ describe("a verification", () => {
 
   test("comes back later while a share is under way (V2: an unsettled attempt changes nothing)", () => {
     expect(decideVerify(business({ wabas: { [wabaId]: sharingWaba() } }), wabaId)).toEqual({ kind: "later" });
+    const stranded = business({ wabas: { [wabaId]: sharingWaba({ due: undefined }) } });
+    expect(decideVerify(stranded, wabaId)).toEqual({ kind: "later" });
     const parked = sharingWaba({ intent: undefined });
     expect(decideVerify(business({ wabas: { [wabaId]: parked } }), wabaId)).toEqual({ kind: "later" });
   });
@@ -87,6 +89,11 @@ describe("a verification", () => {
 
   test("that is refused is announced with what is known", () => {
     const stored = business({ wabas: { [wabaId]: revokedWaba() } });
+    expect(refuseVerify(stored, verifyRequest(), "business_revoked")).toMatchObject({
+      request: verifyRequest(),
+      outcome: "refused",
+      reason: "business_revoked",
+    });
     expect(refuseVerify(stored, verifyRequest(), "business_revoked").event).toEqual({
       detailType: "Verify Refused",
       commandId: "verify-1",
@@ -141,6 +148,18 @@ describe("a proof that agrees", () => {
     const outcome = find(holding(sharedWaba({ lastFailure: failure() })), true);
     expect(wabaOf(outcome)).toEqual(verifiedWaba());
     expect(outcome.change.business.records[allocationId]).toMatchObject({ state: "live", readAt: now });
+  });
+
+  test("is a look at one record, which ends no first contact: a list may show more", () => {
+    const { listedAt: _never, ...unmet } = holding(sharedWaba());
+    const { change } = find(unmet, true);
+    expect(change.business).not.toHaveProperty("listedAt");
+  });
+
+  test("is as new as the last look that agreed", () => {
+    const outcome = find(holding(verifiedWaba()), true, now + minuteMs);
+    expect(outcome.kind).toBe("write");
+    expect(wabaOf(outcome).evidence).toMatchObject({ checkedAt: now + minuteMs, verifiedAt: now + minuteMs });
   });
 
   test("announces the verified share in the name of its command", () => {
@@ -203,6 +222,26 @@ describe("a proof that disagrees", () => {
     expect(wabaOf(second).status).toBe("mismatched");
   });
 
+  test("waits for the one delay that a short grace has", () => {
+    const short = { ...policy, verifyGraceMs: [30_000] };
+    const seen = proof({ funding: strangerFunds });
+    const first = recordProof(holding(verifiedWaba()), wabaId, seen, { kind: "unequal" }, undefined, now, short);
+    expect(wabaOf(first).due).toMatchObject({ nextAt: now + 30_000, looks: 1 });
+  });
+
+  test("keeps no funding as evidence where none was seen", () => {
+    const seen = proof({ funding: { known: true } });
+    const once = recordProof(holding(verifiedWaba()), wabaId, seen, { kind: "unequal" }, undefined, now, policy);
+    expect(wabaOf(once).evidence).not.toHaveProperty("primaryFundingId");
+  });
+
+  test("does not count two looks of the very same moment as two", () => {
+    const first = find(holding(verifiedWaba()), false, now, verifyRequest());
+    const second = find(first.change.business, false, now, verifyRequest({ commandId: "verify-2" }));
+    expect(wabaOf(second).due).toMatchObject({ looks: 1, nextAt: now + 120_000 });
+    expect([second.change.events, second.change.conclusions]).toEqual([[], []]);
+  });
+
   test("does not count a command's look in the middle of the grace: ten at once are one look", () => {
     let stored = holding(verifiedWaba());
     for (let index = 0; index < 10; index += 1) {
@@ -215,6 +254,9 @@ describe("a proof that disagrees", () => {
     const planned = holding({ ...verifiedWaba(), due: dueIn(shareRequest(), now + 20 * 3_600_000) });
     const began = find(planned, false, now, verifyRequest());
     expect(wabaOf(began).due).toMatchObject({ looks: 1, nextAt: now + 120_000 });
+    // The grace's own first delay is short; a later one of it says nothing yet.
+    const soon = holding({ ...verifiedWaba(), due: dueIn(shareRequest(), now + 600_000) });
+    expect(wabaOf(find(soon, false, now, verifyRequest())).due?.looks).toBe(1);
   });
 
   test("lets the command that began the grace be acknowledged, and another one come back later", () => {
@@ -230,7 +272,9 @@ describe("a proof that disagrees", () => {
 
   test("answers the verification that waited for the end of the grace", () => {
     const stored = holding(sharedWaba({ due: { ...dueIn(verifyRequest(), now), looks: 3 } }));
-    const { change } = find(stored, false);
+    const { kind, change } = find(stored, false);
+    expect(kind).toBe("write");
+    expect(change.events).toEqual([]);
     expect(change.conclusions).toMatchObject([
       {
         request: verifyRequest(),
@@ -253,6 +297,12 @@ describe("a partner switch", () => {
       pendingUntil: firstOfJuly,
       due: { nextAt: firstOfJuly },
     });
+  });
+
+  test("that is pending says nothing again when it is looked at before the 1st", () => {
+    const { business: pending } = lookWhileDue(switching, false, firstOfJuly);
+    const { kind, change } = find(pending, false, now + 3 * 86_400_000);
+    expect([kind, change.events, change.conclusions]).toEqual(["write", [], []]);
   });
 
   test("that took effect is verified on the 1st", () => {
