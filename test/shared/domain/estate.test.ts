@@ -338,7 +338,6 @@ describe("a business on the table", () => {
 
   test.each([
     ["is another line's", { creditLineId: "400000000000002" }],
-    ["is dead", { state: "deleted" as const }],
     ["names another business", { foreign: true as const }],
     ["has a DELETE of ours behind it", { deleteAnswered: { at: longAgo, epoch: 0 } }],
   ])("does not miss a record that %s", (_title, known) => {
@@ -346,6 +345,11 @@ describe("a business on the table", () => {
     expect(kinds(item, { allocationListed: none })).toEqual([]);
     const spare = { [allocationId]: live, [otherAllocationId]: { ...live, ...known } };
     expect(kinds(verified({ records: spare }))).toEqual([]);
+  });
+
+  test("has a dead record that nobody relies on: that is none to count", () => {
+    const dead = { ...live, state: "deleted" as const };
+    expect(kinds(verified({ records: { [allocationId]: live, [otherAllocationId]: dead } }))).toEqual([]);
   });
 
   test("is not judged while it changed within the window, or is not calm", () => {

@@ -306,16 +306,6 @@ describe("a look that is recorded", () => {
     expect(judgeProbe({ ...next, wabas }, siblingId, seen, policy)).toEqual({ kind: "cannot-tell" });
   });
 
-  test("as applied explains the record to a later attempt beside siblings that are settled", () => {
-    const finding = { kind: "applied", record: recordReading() } as const;
-    const seen = probe(seeing([recordReading()]));
-    const settled = { [wabaId]: sharingWaba(), [siblingId]: sharedWaba({ allocationId: otherAllocationId }) };
-    const stored = business({ wabas: settled, records: { [allocationId]: record({ recordedAt: now }) } });
-    const { business: next } = recordProbe(stored, wabaId, seen, finding, now, policy);
-    const wabas = { ...next.wabas, [siblingId]: sharingWaba() };
-    expect(judgeProbe({ ...next, wabas }, siblingId, seen, policy)).toEqual({ kind: "absent" });
-  });
-
   test("H18: as applied by an id that a revocation had confirmed deleted begins a new life of that record", () => {
     const stored = attempted({ epoch: 1 }, { epoch: 1, records: { [allocationId]: deletedRecord() } });
     const found = probe({ funding: lineFunds, estate: estate([recordReading()]) });
