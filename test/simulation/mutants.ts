@@ -329,6 +329,9 @@ export const mutants: readonly Mutant[] = [
   seldom(swap("one-token-sees-enough", ["I1b"], probe, "isUnseen", () => () => false)),
   seldom(swap("refused-delete-believed", ["I2b"], revoke, "isDeleteAnswer", () => () => true)),
   seldom(
+    swap("waiting-verify-asks-often", ["rest"], "functions/verify/verify-funding.ts", "untilDue", () => () => 60_000),
+  ),
+  seldom(
     swap("waiting-share-asked-about-often", ["rest"], share, "decideShare", (real) => (...args) => {
       const decision = real(...args);
       return decision.kind === "later" ? { ...decision, until: 0 } : decision;
