@@ -739,7 +739,11 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         if (paying !== undefined && paying.from.e7 > engine.now()) continue;
         // A finding of a sibling may name the record that both are paid by; one of the record itself stands for all of them.
         const subjects = [wabaId, waba?.allocationId, paying?.allocationId];
-        const named = open.filter((finding) => finding.wabaId === wabaId || subjects.includes(finding.subject));
+        // That a second record is live is a difference of its own.
+        const named = open.filter(
+          ({ kind, wabaId: of, subject }) =>
+            of === wabaId || (subjects.includes(subject) && kind !== "record_duplicate"),
+        );
         // One that is not proven yet has its verification due.
         const isBelieved = waba?.status === "verified" || (waba?.status === "shared" && waba.due === undefined);
         const isRevoked = waba === undefined || waba.status === "revoked";
