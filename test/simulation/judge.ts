@@ -737,13 +737,15 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         // A partner switch pays from the 1st.
         const paying = attachmentsOf(meta, wabaId).find(({ to }) => to === undefined);
         if (paying !== undefined && paying.from.e7 > engine.now()) continue;
+        const own = open.filter((finding) => finding.wabaId === wabaId || finding.subject === wabaId);
         // A finding of a sibling may name the record that both are paid by; one of the record itself stands for all of them.
-        const subjects = [wabaId, waba?.allocationId, paying?.allocationId];
-        // That a second record is live is a difference of its own.
-        const named = open.filter(
-          ({ kind, wabaId: of, subject }) =>
-            of === wabaId || (subjects.includes(subject) && kind !== "record_duplicate"),
+        const records = [waba?.allocationId, paying?.allocationId];
+        const named = open.filter((finding) => own.includes(finding) || records.includes(finding.subject));
+        // Where several live records pay by one credential, nobody can tell which pays for this WABA: their findings are their own.
+        const payers = [...meta.allocations.values()].filter(
+          (one) => one.receivingCredentialId === paying?.credentialId && isLive(one, "truth", engine.now()),
         );
+        const names = payers.length > 1 ? own : named;
         // One that is not proven yet has its verification due.
         const isBelieved = waba?.status === "verified" || (waba?.status === "shared" && waba.due === undefined);
         const isRevoked = waba === undefined || waba.status === "revoked";
@@ -757,7 +759,7 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         const isLost = isBelieved && paying === undefined;
         const what = `${wabaId} is ${waba?.status ?? "unknown"} here and ${paying === undefined ? "not " : ""}funded at Meta`;
         if ((isLost || isUnknown) && named.length === 0) breachable("I6", `${what}, and no finding says so`);
-        if (named.length > 1) breachable("I6", `${what}: ${named.map(({ kind }) => kind).join(", ")}`);
+        if (names.length > 1) breachable("I6", `${what}: ${names.map(({ kind }) => kind).join(", ")}`);
       }
     }
   }
