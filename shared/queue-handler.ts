@@ -198,9 +198,7 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     if (error instanceof ThrottledError) {
       log.warn("Throttled by Meta", { until: new Date(error.until).toISOString(), onItem: turn.onItem });
       await quota.block(error.until);
-      // The block of one WABA alone is told to nobody else, and each that knocks prolongs it: so each knocks ever less often.
-      const waitedMs = Number(record.attributes.SentTimestamp) - firstSentAtOf(record);
-      return turn.onItem || postpone(record, Math.max(error.until - now(), waitedMs / 4), turn);
+      return turn.onItem || postpone(record, knockDelayMs(record, error.until, now()), turn);
     }
     if (error instanceof LaterError) {
       log.info("Command waits", { why: error.message, delayMs: error.delayMs });
@@ -268,6 +266,15 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
 function spread(delayMs: number): number {
   const chance = Math.random() / 2;
   return Math.min(delayMs * (1 + chance), delayMsMax * (0.5 + chance));
+}
+
+/**
+ * Until a throttle ends, or longer: that of one WABA alone is told to nobody else, and each that knocks prolongs it. So each
+ * knocks ever less often.
+ */
+function knockDelayMs(record: SQSRecord, until: number, now: number): number {
+  const waitedMs = Number(record.attributes.SentTimestamp) - firstSentAtOf(record);
+  return Math.max(until - now, waitedMs / 4);
 }
 
 /** Names and messages of errors only: their other fields may hold a request. */

@@ -329,6 +329,15 @@ export const mutants: readonly Mutant[] = [
   seldom(swap("one-token-sees-enough", ["I1b"], probe, "isUnseen", () => () => false)),
   seldom(swap("refused-delete-believed", ["I2b"], revoke, "isDeleteAnswer", () => () => true)),
   seldom(
+    swap(
+      "throttled-by-one-WABA-knocks-on",
+      ["I3", "rest"],
+      "shared/queue-handler.ts",
+      "knockDelayMs",
+      () => (_record, until, now) => until - now,
+    ),
+  ),
+  seldom(
     swap("waiting-verify-asks-often", ["rest"], "functions/verify/verify-funding.ts", "untilDue", () => () => 60_000),
   ),
   seldom(
