@@ -696,9 +696,13 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     const now = engine.now();
     const items = [...table.items.values()];
     const open = items.flatMap(({ finding }) => (finding?.state === "open" ? [finding] : []));
+    const lastScanAt = items.find(({ scan }) => scan !== undefined)?.scan?.completed?.startedAt ?? now;
     for (const finding of open) {
       count(coverage.findings, finding.kind);
       if (isTrue(finding, meta, now)) continue;
+      // An item that a look changed within the window of the last scan was not calm: the next one closes what is over (C2).
+      const { changedAt = 0 } = table.get(keys.business(finding.businessId ?? ""))?.business ?? {};
+      if (changedAt > lastScanAt - settleWindowMs) continue;
       breachable("I6", `the finding ${finding.kind} of ${finding.subject} is open, and there is no such difference`);
     }
     const { completed, unread, unshown } = table.get(keys.scan)?.scan ?? {};
