@@ -4,7 +4,7 @@ import { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 import { awsClient } from "./aws-clients.ts";
 import type { Continuation } from "./contracts/commands.ts";
 import { unseenForMs } from "./domain/ages.ts";
-import type { DueEntry, Policy } from "./domain/business.ts";
+import type { DueEntry, Policy, Request } from "./domain/business.ts";
 import type { EventBus } from "./event-bus.ts";
 import { createEventBus } from "./event-bus.ts";
 import type { CallerDeps } from "./graph/caller.ts";
@@ -27,6 +27,7 @@ import { continuationOf, createQueues, delayMsMax } from "./queues.ts";
 import type { Quota } from "./quota.ts";
 import { createQuota } from "./quota.ts";
 import { createCredentials } from "./secrets.ts";
+import type { CommandRecord } from "./store/items.ts";
 import type { StateStore } from "./store/state-store.ts";
 import { createStateStore } from "./store/state-store.ts";
 
@@ -197,6 +198,15 @@ function counted(transport: Transport, metrics: Metrics, now: () => number): Tra
 export function clockOf(environment: { STAGE: string; CLOCK_OFFSET_MS?: string | undefined }): () => number {
   const offsetMs = environment.STAGE === "local" ? Number(environment.CLOCK_OFFSET_MS ?? 0) : 0;
   return () => Date.now() + offsetMs;
+}
+
+/** The record of this very command, once it is concluded (T2). One of the same id and other content is not its own. */
+export async function loadConclusion(
+  { commandId, hash }: Pick<Request, "commandId" | "hash">,
+  { store }: Pick<CommandDeps, "store">,
+): Promise<CommandRecord | undefined> {
+  const row = await store.loadCommand(commandId);
+  return row?.outcome !== undefined && row.hash === hash ? row : undefined;
 }
 
 /**

@@ -1,5 +1,5 @@
 import type { CommandDeps } from "../../shared/command-deps.ts";
-import { wakeSoon } from "../../shared/command-deps.ts";
+import { loadConclusion, wakeSoon } from "../../shared/command-deps.ts";
 import type { Continuation } from "../../shared/contracts/commands.ts";
 import type { Business, Change, RevokeRequest } from "../../shared/domain/business.ts";
 import { dueEntries, isAutomatic, isSame, lookDelayMs, newBusiness } from "../../shared/domain/business.ts";
@@ -138,11 +138,8 @@ async function revokeAllocations(
     turn.log.info("Revoke decided", { decision: decision.kind });
     // Asked after the load: a duplicate may have had its answer since this turn began, and a share its place (T2).
     if (takesBack.has(decision.kind) && turn.concluded === undefined) {
-      const row = await store.loadCommand(request.commandId);
-      if (row?.outcome !== undefined && row.hash === request.hash) {
-        turn.concluded = row;
-        continue;
-      }
+      turn.concluded = await loadConclusion(request, deps);
+      if (turn.concluded !== undefined) continue;
     }
     let change: Change;
     switch (decision.kind) {
@@ -403,14 +400,8 @@ async function continuePending(wabaId: string, looks: number, turn: Turn, deps: 
       await store.conclude(refuseRevoke(businessId, request, "owner_mismatch"), now());
     } else {
       // A look that died may have answered it: then what was shared since is not its to revoke (T2).
-      const row = await store.loadCommand(request.commandId);
-      const isConcluded = row?.outcome !== undefined && row.hash === request.hash;
-      await revokeAllocations(
-        request,
-        businessId,
-        { ...turn, request, concluded: isConcluded ? row : undefined },
-        deps,
-      );
+      const concluded = await loadConclusion(request, deps);
+      await revokeAllocations(request, businessId, { ...turn, request, concluded }, deps);
     }
     resolved.push(request);
   }

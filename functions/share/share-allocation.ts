@@ -1,5 +1,5 @@
 import type { CommandDeps } from "../../shared/command-deps.ts";
-import { wakeSoon } from "../../shared/command-deps.ts";
+import { loadConclusion, wakeSoon } from "../../shared/command-deps.ts";
 import type { Continuation } from "../../shared/contracts/commands.ts";
 import type { Business, Change, Intent, ShareRequest } from "../../shared/domain/business.ts";
 import { dueEntries, isSharing, lookDelayMs, newBusiness } from "../../shared/domain/business.ts";
@@ -233,9 +233,8 @@ const beginnings: ReadonlySet<ShareDecision["kind"]> = new Set(["adopt", "attemp
  * A duplicate was quicker: what it answered is this message's answer too (T2). It is asked after the load, because an
  * answer that comes later still raises the item's version, and this message loses its write.
  */
-async function isAnswered({ commandId, hash }: ShareRequest, { store }: CommandDeps): Promise<boolean> {
-  const known = await store.loadCommand(commandId);
-  return known?.outcome !== undefined && known.hash === hash;
+async function isAnswered(request: ShareRequest, deps: CommandDeps): Promise<boolean> {
+  return (await loadConclusion(request, deps)) !== undefined;
 }
 
 async function loadFacts(request: ShareRequest, businessId: string, deps: CommandDeps): Promise<ShareFacts> {

@@ -35,7 +35,7 @@ export type FunctionProps<Environment> = {
   policies?: Policy[];
   /** Only where anybody can call the function: a queue's receive that is throttled is lost to its message. */
   reservedConcurrency?: number | undefined;
-  recursiveLoop?: RecursiveLoop;
+  recursiveLoop?: RecursiveLoop | undefined;
   /** One sentence for the alarm: who is hurt when this function fails. */
   errorImpact: string;
 };
@@ -76,7 +76,7 @@ export function creditLinesFunction<Environment>(
     handler: `${props.name}/handler.handler`,
     environment: props.environment,
     reservedConcurrentExecutions: props.reservedConcurrency,
-    ...(props.recursiveLoop === undefined ? {} : { recursiveLoop: props.recursiveLoop }),
+    recursiveLoop: props.recursiveLoop,
     role,
     logGroup,
   });

@@ -186,6 +186,14 @@ describe("a record that was gone and lives again", () => {
     const looked = recordProbe(stored, wabaId, found, { kind: "cannot-tell" }, now, policy).business;
     expect(judgeProbe(looked, wabaId, found, policy)).toEqual({ kind: "cannot-tell" });
   });
+
+  test.each(["answered", "proven"] as const)("H7d: explains nothing by what was %s in its earlier life", (mark) => {
+    const gone = record({ state: "deleted", recordedAt: intent().madeAt, [mark]: true });
+    const stored = attempted({}, { records: { [allocationId]: gone } });
+    const late = { ...seeing([recordReading()]), startedAt: end + 1 };
+    const looked = recordProbe(stored, wabaId, probe(late), { kind: "cannot-tell" }, now, policy).business;
+    expect(judge(looked, late)).toEqual({ kind: "in-doubt" });
+  });
 });
 
 describe("a second POST", () => {
