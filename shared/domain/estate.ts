@@ -123,19 +123,17 @@ export function judgeBusiness(
   const { allocationListed, wabaListed } = lists;
   const wabas = Object.entries(business.wabas);
   const used = new Set(wabas.flatMap(([, waba]) => (isInUse(waba) ? (waba.allocationId ?? []) : [])));
-  const believed = new Set(wabas.flatMap(([, waba]) => (isBelieved(waba) ? waba.allocationId : [])));
   const differences: Difference[] = [];
   const live: string[] = [];
   for (const [allocationId, record] of Object.entries(business.records)) {
     if (!isOurs(record, view) || allocationListed === undefined) continue;
-    const isDeleted = record.state === "deleted";
-    if (!isDeleted && allocationListed(allocationId)) live.push(allocationId);
-    // One that no WABA relies on may go. Another flow may have read that it is deleted: to those who rely on it, that is news.
-    else if (isDeleted ? believed.has(allocationId) : used.has(allocationId)) {
-      const [wabaId] = wabas.find(([, waba]) => isInUse(waba) && waba.allocationId === allocationId) ?? [];
-      const ofWaba = wabaId === undefined ? {} : { wabaId };
-      differences.push({ kind: "allocation_gone", subject: allocationId, businessId, allocationId, ...ofWaba });
-    }
+    // Another flow may have read that it is deleted: to those who rely on it, that is news.
+    const isThere = record.state !== "deleted" && allocationListed(allocationId);
+    if (isThere) live.push(allocationId);
+    // One that no WABA is believed to be paid by may go. Of one only allocated, that it was never attached is the finding.
+    const [wabaId] = wabas.find(([, waba]) => isBelieved(waba) && waba.allocationId === allocationId) ?? [];
+    if (isThere || wabaId === undefined) continue;
+    differences.push({ kind: "allocation_gone", subject: allocationId, businessId, allocationId, wabaId });
   }
   const [, ...spare] = [...live.filter((id) => used.has(id)), ...live.filter((id) => !used.has(id))];
   for (const allocationId of spare.filter((id) => !used.has(id))) {
@@ -223,14 +221,17 @@ export function checkedAt(waba: SharedWaba): number {
 
 /**
  * Gives each WABA whose turn comes before the next scan the due time of its next verification; undefined when none has. The turn
- * is between a half and nine tenths of the age, by the WABA's id, so that what was verified in one hour spreads out.
+ * is between a half and nine tenths of the age, by the WABA's id, so that what was verified in one hour spreads out. It is now
+ * when the record that it relies on is known to be deleted.
  */
 export function withVerificationsDue(business: Business, now: number, plan: VerificationPlan): Business | undefined {
   const planned: [string, Waba][] = [];
   for (const [wabaId, waba] of Object.entries(business.wabas)) {
     if (!isShared(waba) || waba.status === "pending" || waba.due !== undefined) continue;
     const place = placeOf(wabaId);
-    const turn = checkedAt(waba) + plan.ageMs * (0.5 + 0.4 * place);
+    // Its finding has one WABA verified; the others that believed in the same record follow.
+    const isGone = isBelieved(waba) && business.records[waba.allocationId]?.state === "deleted";
+    const turn = isGone ? now : checkedAt(waba) + plan.ageMs * (0.5 + 0.4 * place);
     if (turn > now + plan.scanEveryMs) continue;
     const nextAt = turn > now ? turn : now + plan.spreadMs * place;
     planned.push([wabaId, { ...waba, due: dueIn(waba.request, Math.round(nextAt)) }]);

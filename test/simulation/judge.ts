@@ -2,7 +2,7 @@ import type { Change as MetaChange, MetaModel } from "../../infra/local/meta/met
 import { attachmentsOf, isLive, shownFundingId } from "../../infra/local/meta/meta-model.ts";
 import { type ParsedBody, parseBody } from "../../shared/contracts/commands.ts";
 import type { Business, Intent, ShareRequest, Waba } from "../../shared/domain/business.ts";
-import { dueEntries, isHeld, isSharing, transitions } from "../../shared/domain/business.ts";
+import { dueEntries, isHeld, isShared, isSharing, transitions } from "../../shared/domain/business.ts";
 import type { RecordedEvent } from "../../shared/domain/events.ts";
 import type { Finding } from "../../shared/domain/findings.ts";
 import type { CommandRecord } from "../../shared/store/items.ts";
@@ -584,9 +584,9 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
       const intent = callNumber === undefined ? undefined : calls.get(callNumber)?.intent;
       if (callNumber === undefined || intent === undefined || counted.has(callNumber)) continue;
       // A record that no WABA of its call came to be attached to is an effect only while no other WABA uses it.
-      const isShared = kind === "waba_attached" || intent.call === "E4";
+      const isEffect = kind === "waba_attached" || intent.call === "E4";
       const isOrphan = isBeginning(kind) && !meta.attachments.some((one) => one.allocationId === change.allocationId);
-      if (!isShared && !isOrphan) continue;
+      if (!isEffect && !isOrphan) continue;
       counted.add(callNumber);
       const key = `${intent.call === "E4" ? "business" : "WABA"} ${intent.target} in epoch ${intent.epoch}`;
       const earlier = effects.get(key) ?? [];
@@ -743,7 +743,8 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         if (paying !== undefined && paying.from.e7 > engine.now()) continue;
         const own = open.filter((finding) => finding.wabaId === wabaId || finding.subject === wabaId);
         // A finding of a sibling may name the record that both are paid by; one of the record itself stands for all of them.
-        const records = [waba?.allocationId, paying?.allocationId];
+        // Of one that was never attached, what becomes of its record is another difference.
+        const records = [isShared(waba) ? waba.allocationId : undefined, paying?.allocationId];
         const named = open.filter((finding) => own.includes(finding) || records.includes(finding.subject));
         // Where several live records pay by one credential, nobody can tell which pays for this WABA: their findings are their own.
         const payers = [...meta.allocations.values()].filter(

@@ -368,6 +368,15 @@ export const mutants: readonly Mutant[] = [
     }),
   ),
   seldom(swap("a-deleted-record-is-no-news", ["I6"], "shared/domain/estate.ts", "isBelieved", () => () => false)),
+  seldom(
+    swap(
+      "a-gone-record-is-asked-of-who-is-not-shared",
+      ["I6"],
+      "shared/domain/estate.ts",
+      "isBelieved",
+      (real) => (waba) => waba.status === "allocated" || real(waba),
+    ),
+  ),
   swap("a-doubt-is-written-over-what-looks-noted", ["S6"], share, "settleShare", (real) => (...args) => {
     const { doubt: _alone, ...settlement } = real(...args);
     return settlement;

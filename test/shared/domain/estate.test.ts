@@ -327,13 +327,26 @@ describe("a business on the table", () => {
     expect(kinds(verified({ wabas: {} }), { allocationListed: none })).toEqual([]);
   });
 
-  test("misses a record with the WABA that uses it, attached or only allocated", () => {
-    const lists = { allocationListed: none };
+  test("misses a record with a WABA that a verification can answer for", () => {
+    const lists = { allocationListed: none, wabaListed: all };
+    const own = verified().wabas[wabaId] as Waba;
+    const { evidence: _none, ...never } = own;
+    const allocated = { ...never, status: "allocated" } as Waba;
+    const other = { ...own, allocationId: otherAllocationId } as Waba;
     const gone = { kind: "allocation_gone", subject: allocationId, businessId, allocationId, wabaId };
-    const sibling = { ...verified().wabas[wabaId], allocationId: otherAllocationId } as Waba;
-    const item = verified({ wabas: { [siblingId]: sibling, ...verified().wabas } });
-    expect(judgeBusiness(item, lists, undefined, view)).toEqual([gone]);
-    expect(kinds(withStatus("allocated"), lists)).toContain(`allocation_gone ${allocationId}`);
+    const records = { [allocationId]: { ...live, state: "deleted" as const } };
+    for (const sibling of [other, { ...own, status: "mismatched" } as Waba]) {
+      const item = verified({ wabas: { [siblingId]: sibling, [wabaId]: own } });
+      expect(judgeBusiness(item, lists, undefined, view)).toEqual([gone]);
+    }
+    // That the sibling was never attached is true whatever became of the record (history 1002861).
+    const unattached = { kind: "allocated_unattached", subject: siblingId, businessId, wabaId: siblingId };
+    const mixed = verified({ records, wabas: { [siblingId]: allocated, [wabaId]: own } });
+    expect(judgeBusiness(mixed, lists, undefined, view)).toEqual([gone, unattached]);
+    expect(judgeBusiness(verified({ wabas: { [siblingId]: allocated } }), lists, undefined, view)).toEqual([
+      unattached,
+    ]);
+    expect(kinds(withStatus("mismatched"), lists)).toEqual([]);
   });
 
   test.each([
@@ -460,6 +473,14 @@ describe("a planned verification", () => {
     expect(due - now).toBeLessThanOrEqual(dayMs);
     const planned = withVerificationsDue(checked(now - 30 * dayMs), now, plan);
     expect(planned?.wabas[wabaId]?.due?.request).toEqual(planned?.wabas[wabaId]?.request);
+  });
+
+  test("comes now for each that still believes in a record known to be deleted", () => {
+    const records = { [allocationId]: { ...live, state: "deleted" as const } };
+    const recent = { ...checked(now - 1000), records };
+    expect(dueOf(recent)).toBe(dueOf(checked(now - 30 * dayMs)));
+    expect(dueOf({ ...checked(now - 1000, "mismatched"), records })).toBeUndefined();
+    expect(dueOf({ ...checked(now - 1000, "pending"), records })).toBeUndefined();
   });
 
   test.each<[string, Business]>([
