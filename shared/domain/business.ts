@@ -177,7 +177,7 @@ export type AllocationRecord = {
   absentLooks?: number;
   /** E6 names another business: never touched (R3). */
   foreign?: true;
-  /** What it pays by, as the list showed it from which a scan adopted it. */
+  /** What it pays by, as E6 said last, or the list from which a scan adopted it. */
   credentialId?: string;
 };
 

@@ -110,9 +110,12 @@ export function withRecords(business: Business, estate: EstateReading, now: numb
     const revived = known.state === "deleted" && reading.seen === "live";
     const recordedAt = revived ? since : known.recordedAt;
     const current = records[reading.allocationId] ?? known;
-    const { answered: _answer, proven: _proof, ...bare } = current;
+    const { answered: _answer, proven: _proof, credentialId: _formerly, ...bare } = current;
     const own = revived ? bare : current;
-    records[reading.allocationId] = { ...own, state: reading.seen, readAt: reading.readAt, recordedAt };
+    const { receivingCredentialId: credentialId } = reading;
+    // Known before any WABA is proven to be paid by it: a scan finds whom else it pays for (history 76001946).
+    const pays = credentialId === undefined || credentialId === "" ? {} : { credentialId };
+    records[reading.allocationId] = { ...own, ...pays, state: reading.seen, readAt: reading.readAt, recordedAt };
   }
   return { ...business, records, ...(estate.complete ? { listedAt: estate.startedAt } : {}) };
 }

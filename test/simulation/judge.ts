@@ -750,16 +750,21 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
         const payers = [...meta.allocations.values()].filter(
           (one) => one.receivingCredentialId === paying?.credentialId && isLive(one, "truth", engine.now()),
         );
-        const names = payers.length > 1 ? own : named;
+        const names = (payers.length > 1 ? own : named).filter(
+          // That a business has two records is a difference of its own, whomever the second pays for (74011241).
+          ({ kind }) => kind !== "record_duplicate",
+        );
         // One that is not proven yet has its verification due.
         const isBelieved = waba?.status === "verified" || (waba?.status === "shared" && waba.due === undefined);
         const isRevoked = waba === undefined || waba.status === "revoked";
-        // By what the record pays is known once a verification or a first scan has read it.
+        // By what a record pays is known once E6 was read of it, or the list that a first scan adopted it from.
         const credentials = [
           ...Object.values(business.wabas).map(({ evidence }) => evidence?.receivingCredentialId),
           ...Object.values(business.records).map(({ credentialId }) => credentialId),
         ];
-        const isKnown = paying !== undefined && credentials.includes(paying.credentialId);
+        const isKnown =
+          paying !== undefined &&
+          (credentials.includes(paying.credentialId) || business.records[paying.allocationId]?.state === "live");
         const isUnknown = isKnown && isRevoked && business.revocation?.state !== "open";
         const isLost = isBelieved && paying === undefined;
         const what = `${wabaId} is ${waba?.status ?? "unknown"} here and ${paying === undefined ? "not " : ""}funded at Meta`;

@@ -377,6 +377,12 @@ export const mutants: readonly Mutant[] = [
       (real) => (waba) => waba.status === "allocated" || real(waba),
     ),
   ),
+  seldom(
+    swap("a-credential-read-is-not-kept", ["I6"], readings, "withRecords", (real) => (item, estate, now) => {
+      const bare = estate.records.map(({ receivingCredentialId: _unkept, ...rest }: Record<string, unknown>) => rest);
+      return real(item, { ...estate, records: bare }, now);
+    }),
+  ),
   swap("a-doubt-is-written-over-what-looks-noted", ["S6"], share, "settleShare", (real) => (...args) => {
     const { doubt: _alone, ...settlement } = real(...args);
     return settlement;

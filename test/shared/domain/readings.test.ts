@@ -103,7 +103,23 @@ describe("what was read is recorded", () => {
   test("without touching when and where a known record was first recorded", () => {
     const stored = business({ epoch: 3, records: { [allocationId]: record({ epoch: 1 }) } });
     const next = withRecords(stored, estate([recordReading({ readAt: now + 1 })]), now + 2);
-    expect(next.records[allocationId]).toEqual(record({ epoch: 1, readAt: now + 1 }));
+    expect(next.records[allocationId]).toEqual(record({ epoch: 1, readAt: now + 1, credentialId }));
+  });
+
+  test("with what it pays by, which a read that leaves it out does not take away", () => {
+    const known = { [allocationId]: record({ credentialId }) };
+    for (const receivingCredentialId of [undefined, ""]) {
+      const { receivingCredentialId: _leftOut, ...bare } = recordReading();
+      const reading = receivingCredentialId === undefined ? bare : { ...bare, receivingCredentialId };
+      const next = withRecords(business({ records: known }), estate([reading]), now);
+      expect(next.records[allocationId]?.credentialId).toBe(credentialId);
+      // Of an earlier life it says nothing.
+      const dead = business({ records: { [allocationId]: record({ credentialId, state: "deleted" }) } });
+      expect(withRecords(dead, estate([reading]), now).records[allocationId]).not.toHaveProperty("credentialId");
+    }
+    const other = recordReading({ receivingCredentialId: "600000000000009" });
+    const next = withRecords(business({ records: known }), estate([other]), now);
+    expect(next.records[allocationId]?.credentialId).toBe("600000000000009");
   });
 
   test.each(["missing", "unreadable", "strange"] as const)("but E6 that is %s changes no state", (seen) => {
@@ -117,10 +133,10 @@ describe("what was read is recorded", () => {
   });
 
   test("H7d: and a record that was gone and lives again counts as new", () => {
-    const answered = record({ answered: true });
+    const answered = record({ answered: true, credentialId });
     const stored = business({ records: { [allocationId]: { ...answered, state: "deleted" } } });
     const next = withRecords(stored, estate([recordReading()]), now);
-    expect(next.records[allocationId]).toEqual(record({ recordedAt: now }));
+    expect(next.records[allocationId]).toEqual(record({ recordedAt: now, credentialId }));
     const known = business({ records: { [allocationId]: answered } });
     expect(withRecords(known, estate([recordReading()]), now).records[allocationId]).toEqual(answered);
     expect(withRecords(next, estate([recordReading()]), now + 1).records[allocationId]?.recordedAt).toBe(now);
@@ -135,7 +151,7 @@ describe("what was read is recorded", () => {
   test("and as ours again when E6 names this business after all, but not while it does not say whose it is", () => {
     const stored = business({ records: { [allocationId]: record({ foreign: true }) } });
     const own = withRecords(stored, estate([recordReading()]), now).records[allocationId];
-    expect(own).toEqual(record());
+    expect(own).toEqual(record({ credentialId }));
     expect(own).not.toHaveProperty("foreign");
     const { receivingBusinessId: _unread, ...nameless } = recordReading();
     for (const reading of [nameless, recordReading({ receivingBusinessId: otherBusinessId })]) {
@@ -149,7 +165,7 @@ describe("what was read is recorded", () => {
     const stored = business({ records: { [allocationId]: record({ state: "deleted", answered: true }) } });
     const seen = estate([recordReading({ seen: "deleted", readAt: now + 1 })]);
     expect(withRecords(stored, { ...seen, listed: {} }, now + 2).records[allocationId]).toEqual(
-      record({ state: "deleted", answered: true, readAt: now + 1 }),
+      record({ state: "deleted", answered: true, readAt: now + 1, credentialId }),
     );
   });
 

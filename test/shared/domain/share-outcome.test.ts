@@ -17,6 +17,7 @@ import {
   allocationId,
   business,
   businessId,
+  credentialId,
   deletedRecord,
   estate,
   failure,
@@ -311,7 +312,7 @@ describe("an adopted share", () => {
 
   test("records all that was listed, and leaves what is known of its record as it is", () => {
     const other = recordReading({ allocationId: otherAllocationId });
-    const known = record({ answered: true, recordedAt: now - settleWindowMs });
+    const known = record({ answered: true, recordedAt: now - settleWindowMs, credentialId });
     const stored = business({ records: { [allocationId]: known } });
     const facts = shareFacts({ business: stored, estate: estate([recordReading(), other]) });
     const { business: next } = adoptShare(facts, recordReading(), policy);
