@@ -60,6 +60,8 @@ export type History = {
   clocksApartMs?: number;
   /** What stops a process stops its timers, too: the clock that they go by may not run on in a freeze (H10). */
   timersFreeze?: true;
+  /** How much later than the table the due index shows a change; at once, when not given. */
+  indexLagMs?: number;
   sends: Send[];
   hands: Hand[];
   /** From here on nothing goes wrong any more. */
@@ -124,6 +126,7 @@ export function drawHistory(seed: number): History {
     seed,
     ...(clocks.chance(0.3) ? { clocksApartMs: clocksApartMsMax } : {}),
     ...(clocks.chance(0.3) ? { timersFreeze: true } : {}),
+    ...(clocks.chance(0.3) ? { indexLagMs: clocks.pick([secondMs, minuteMs, 10 * minuteMs]) } : {}),
     startAt,
     breach,
     customers,

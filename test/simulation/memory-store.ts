@@ -291,11 +291,11 @@ export function createMemoryStore(table: MemoryTable, newId: () => string, send:
   }
 }
 
-/** Which items are due; the index of the real table lags, this one does not. */
-export function createMemoryDueIndex(table: MemoryTable): DueIndex {
+/** Which items are due, by what the index shows of them: it may lag behind the table. */
+export function createMemoryDueIndex({ items }: Pick<MemoryTable, "items">): DueIndex {
   return {
     async *dueItems(now) {
-      const due = [...table.items.values()].filter((item) => item.dueAt !== undefined && item.dueAt <= now);
+      const due = [...items.values()].filter((item) => item.dueAt !== undefined && item.dueAt <= now);
       for (const { pk } of due) {
         const [kind, id = ""] = pk.split("#");
         const item: DueItem = { kind: kind === "WABA" ? "waba" : "business", id };

@@ -55,7 +55,13 @@ import {
 import type { Judge } from "./judge.ts";
 import { createMemoryAudit, createMemoryBus, createMemorySecrets } from "./memory-ports.ts";
 import { createMemoryFindingStore, createMemoryScanStore } from "./memory-scan-store.ts";
-import { createMemoryDueIndex, createMemoryStore, createMemoryTable, type TableChange } from "./memory-store.ts";
+import {
+  createMemoryDueIndex,
+  createMemoryStore,
+  createMemoryTable,
+  type Item,
+  type TableChange,
+} from "./memory-store.ts";
 import { createMetaTransport, type MetaWires } from "./meta-transport.ts";
 import { createQueueModel, maxReceiveCount, recordOf, type Message } from "./queue-model.ts";
 
@@ -101,7 +107,9 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   const audit = new Set<string>();
   const logged: unknown[] = [];
   const table = createMemoryTable(onTableChange);
-  const dueIndex = createMemoryDueIndex(table);
+  const { indexLagMs } = history;
+  const indexed = new Map<string, Item>();
+  const dueIndex = createMemoryDueIndex(indexLagMs === undefined ? table : { items: indexed });
   const wires: MetaWires = { model: meta, throttledUntil: 0, onSent: judge.onSent, onReceived: judge.onReceived };
   const idle: Record<Work, CommandProcess[]> = { share: [], verify: [], revoke: [] };
   const running: Record<Work, number> = { share: 0, verify: 0, revoke: 0 };
@@ -118,6 +126,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
   function onTableChange(change: TableChange): void {
     judge.onWrite(change, writing);
     const { after } = change;
+    if (indexLagMs !== undefined) engine.at(now() + indexLagMs, () => void indexed.set(after.pk, after));
     if (after.transition !== undefined && after.transition.id !== change.before?.transition?.id) {
       stream.push(change);
       publishSoon();

@@ -61,6 +61,7 @@ export function describeShrunk({ history, faults, violation, trace }: Shrunk, ve
   const customers = history.customers.filter(
     ({ businessId, wabas }) => told.includes(businessId) || wabas.some(({ wabaId }) => told.includes(wabaId)),
   );
+  const { policy, clocksApartMs, timersFreeze, indexLagMs } = history;
   const lines = verbose
     ? trace
     : trace.filter((line) => !/ (log:|receives .*|E3 \d+ →)/.test(line) || / dies| frozen/.test(line));
@@ -68,7 +69,7 @@ export function describeShrunk({ history, faults, violation, trace }: Shrunk, ve
     `${violation.invariant} is broken in the history ${history.seed}: ${violation.message}`,
     `  ${history.breach === undefined ? "A1 to A6 hold" : `${history.breach} is broken on purpose`}`,
     `  Meta: ${JSON.stringify(history.variants)}`,
-    `  stage: ${JSON.stringify(history.policy)}`,
+    `  stage: ${JSON.stringify({ ...policy, clocksApartMs, timersFreeze, indexLagMs })}`,
     ...customers.map(
       ({ businessId, wabas }) => `  business ${businessId}: ${wabas.map(({ wabaId }) => wabaId).join(", ")}`,
     ),
