@@ -370,7 +370,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       const next = Math.min(...due);
       if (next < Infinity) sweepBy(next);
       const breaker = table.get(keys.tokenBreaker)?.breaker;
-      if (breaker !== undefined && breaker.state !== "closed") sweepBy(now());
+      // The schedule goes on whether or not anything is due.
+      if (!feeding || (breaker !== undefined && breaker.state !== "closed")) sweepBy(now());
       if (table.get(keys.removalBreaker)?.removals?.breaker.waking === true) sweepBy(now());
     }
     async function run(): Promise<void> {
@@ -380,7 +381,6 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         feedCommands: (enabled) =>
           step(process, "feed commands", writeFaults, enabled ? 0.01 : 0.5, () => {
             feeding = enabled;
-            // The schedule goes on whether or not anything is due.
             if (!enabled) sweepBy(now());
             if (enabled) for (const work of works) feed(work);
           }),
