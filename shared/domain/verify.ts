@@ -91,6 +91,10 @@ export function recordProof(
     return { kind: "write", change: become("verified", known, waba, evidence, request) };
   }
 
+  // It is what the table says already, after a grace: another would only make whoever asks wait (history 83007696).
+  if (waba.status === "mismatched") {
+    return { kind: "write", change: become("mismatched", known, waba, evidence, request) };
+  }
   // What was proven once has its switch behind it: unequal now, it has lost its funding.
   const isSwitching = waba.request.partnerSwitch && waba.evidence?.verifiedAt === undefined;
   const switchesAt = waba.pendingUntil ?? (isSwitching ? startOfNextMonth(now) : undefined);

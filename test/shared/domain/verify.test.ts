@@ -270,6 +270,21 @@ describe("a proof that disagrees", () => {
     expect([due.kind, wabaOf(due).due?.looks]).toEqual(["write-then-later", 2]);
   });
 
+  test("of a WABA known to be mismatched answers at once, also whoever waited for a look that was planned", () => {
+    const planned = { ...dueIn(verifyRequest({ commandId: "verify-2" }), now + 1000), looks: 2 };
+    for (const due of [undefined, planned]) {
+      const stored = holding(sharedWaba({ status: "mismatched", due }));
+      const outcome = find(stored, false, now, verifyRequest());
+      expect([outcome.kind, wabaOf(outcome).due]).toEqual(["write", undefined]);
+      const told = outcome.change.conclusions.map(({ request, event }) => [request.commandId, event?.detailType]);
+      const waited = due === undefined ? [] : [["verify-2", "Share Mismatched"]];
+      expect(told).toEqual([...waited, [verifyRequest().commandId, "Share Mismatched"]]);
+    }
+    const unasked = find(holding(sharedWaba({ status: "mismatched", due: dueIn(shareRequest(), now) })), false);
+    expect([unasked.change.events, unasked.change.conclusions]).toEqual([[], []]);
+    expect(wabaOf(unasked)).toMatchObject({ status: "mismatched", evidence: { checkedAt: now } });
+  });
+
   test("answers the verification that waited for the end of the grace", () => {
     const stored = holding(sharedWaba({ due: { ...dueIn(verifyRequest(), now), looks: 3 } }));
     const { kind, change } = find(stored, false);
@@ -316,8 +331,8 @@ describe("a partner switch", () => {
     const { looks, business: last } = lookWhileDue(pending, false);
     expect(looks.map(({ status }) => status)).toEqual(["pending", "pending", "pending", "mismatched"]);
     expect(looks.flatMap(({ said }) => said)).toEqual(["Share Mismatched"]);
-    const { looks: later } = lookWhileDue(find(last, false, firstOfJuly + 86_400_000).change.business, false);
-    expect(later.map(({ status }) => status)).toEqual(["mismatched", "mismatched", "mismatched"]);
+    const later = find(last, false, firstOfJuly + 86_400_000, verifyRequest());
+    expect(wabaOf(later)).toMatchObject({ status: "mismatched", pendingUntil: firstOfJuly });
   });
 
   test("that is pending answers a verification at once", () => {
