@@ -155,25 +155,35 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     // Before any wait: a command that has waited for three days is recorded when it is given up.
     if (parsed.kind === "command") turn.request = parsed.request;
     if (parsed.kind === "continuation") {
-      passes(await hold());
+      const waits = await Promise.all([hold(), holdOf(parsed.continuation.wabaId)]);
+      for (const wait of waits) passes(wait);
       return flow.onContinuation(parsed.continuation, turn);
     }
 
     const { request } = parsed;
     const { wabaId } = request;
     // All that a command begins with is asked for at once, and read in one go.
-    const [wait, known, pointer] = await Promise.all([
+    const [wait, ownWait, known, pointer] = await Promise.all([
       hold(),
+      holdOf(wabaId),
       store.loadCommand(commandId),
       wabaId === undefined ? undefined : store.loadPointer(wabaId),
     ]);
     passes(wait);
+    passes(ownWait);
     turn.pointer = pointer;
     if (known !== undefined && (known.hash !== request.hash || known.type !== request.type)) throw new ReusedError();
     if (known?.outcome !== undefined) turn.concluded = known;
     // A revoke is judged by the state, never by its id alone: its conclusion may be older than what is shared now.
     if (turn.concluded !== undefined && request.type !== "revoke") return announceAgain(turn.concluded, turn);
     await flow.onCommand(request, turn);
+  }
+
+  /** Beside the app's budget each WABA has a small one of its own. A revocation waits for none of its WABAs. */
+  async function holdOf(wabaId: string | undefined): Promise<Hold | undefined> {
+    if (wabaId === undefined || flow.type === "revoke") return undefined;
+    const delayMs = ((await store.loadBlockedUntil(wabaId)) ?? 0) - now();
+    return delayMs > 0 ? { why: "Meta has throttled what is asked about this WABA", delayMs } : undefined;
   }
 
   function passes(wait: Hold | undefined): void {
@@ -197,8 +207,11 @@ export function queueHandler(deps: QueueHandlerDeps, flow: Flow) {
     const { log, request } = turn;
     if (error instanceof ThrottledError) {
       log.warn("Throttled by Meta", { until: new Date(error.until).toISOString(), onItem: turn.onItem });
-      await quota.block(error.until);
-      return turn.onItem || postpone(record, knockDelayMs(record, error.until, now()), turn);
+      const isApps = await quota.block(error.until);
+      const until = isApps ? error.until : now() + knockDelayMs(record, error.until, now());
+      if (!isApps && request !== undefined && request.type !== "revoke")
+        await store.saveBlockedUntil(until, request.wabaId);
+      return turn.onItem || postpone(record, until - now(), turn);
     }
     if (error instanceof LaterError) {
       log.info("Command waits", { why: error.message, delayMs: error.delayMs });
@@ -268,13 +281,16 @@ function spread(delayMs: number): number {
   return Math.min(delayMs * (1 + chance), delayMsMax * (0.5 + chance));
 }
 
+/** Meta counts over an hour: whoever asks nothing for so long finds the budget whole. */
+const knockDelayMsMax = 3_600_000;
+
 /**
- * Until a throttle ends, or longer: that of one WABA alone is told to nobody else, and each that knocks prolongs it. So each
- * knocks ever less often.
+ * How long nobody asks about a WABA that Meta has throttled: until the block ends, or longer. Each call made meanwhile
+ * prolongs it, and its budget is so small that the first to ask again may use it up: they ask ever less often.
  */
 function knockDelayMs(record: SQSRecord, until: number, now: number): number {
   const waitedMs = Number(record.attributes.SentTimestamp) - firstSentAtOf(record);
-  return Math.max(until - now, waitedMs / 4);
+  return Math.max(until - now, Math.min(waitedMs / 4, knockDelayMsMax));
 }
 
 /** Names and messages of errors only: their other fields may hold a request. */

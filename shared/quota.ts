@@ -13,8 +13,8 @@ import type { Limits, LimitStore } from "./store/limit-store.ts";
 export type Quota = {
   /** Why commands must wait now and for how long; undefined: they may go. One look is enough for a whole invocation. */
   hold(signal: AbortSignal): Promise<Hold | undefined>;
-  /** Meta said stop, until then. */
-  block(until: number): Promise<void>;
+  /** Meta said stop, until then. Answers whether the whole app must; if not, it is one WABA's own block. */
+  block(until: number): Promise<boolean>;
   /** Whether the system token, asked about now, is dead; if so, every function waits from then on. */
   isTokenDead(signal: AbortSignal): Promise<boolean>;
   /** At the end of an invocation: tells the others what its answers told, if they must know. */
@@ -95,9 +95,10 @@ export function createQuota({ store, now, stopAt, meter, metrics, systemToken }:
     },
 
     async block(until) {
-      // What the meter did not take for the app's block is one WABA's own: it stops this message and no other.
       const blockedUntil = meter === undefined ? until : meter.blockedUntil();
-      if (blockedUntil > now()) await store.saveBlockedUntil(blockedUntil);
+      const isApps = blockedUntil > now();
+      if (isApps) await store.saveBlockedUntil(blockedUntil);
+      return isApps;
     },
 
     isTokenDead(signal) {

@@ -172,10 +172,14 @@ function needsSomebody({ tasks: open, live }: Explained): boolean {
 
 async function explainSubject({ stage }: Context, subject: Subject): Promise<Explained> {
   const { business: of, wabaId } = subject;
-  const limits = await stage.store.loadLimits();
+  const shown = Object.entries(of?.wabas ?? {}).filter(([id]) => wabaId === undefined || id === wabaId);
+  const asked = wabaId === undefined ? shown.map(([id]) => id) : [wabaId];
+  const [limits, ...blocks] = await Promise.all([
+    stage.store.loadLimits(),
+    ...asked.map(async (id) => ({ id, until: (await stage.store.loadBlockedUntil(id)) ?? 0 })),
+  ]);
   const known = { ...subject, limits };
   const now = stage.now();
-  const shown = Object.entries(of?.wabas ?? {}).filter(([id]) => wabaId === undefined || id === wabaId);
   function concerns(one: { wabaId?: string | undefined }): boolean {
     return wabaId === undefined || one.wabaId === undefined || one.wabaId === wabaId;
   }
@@ -184,6 +188,12 @@ async function explainSubject({ stage }: Context, subject: Subject): Promise<Exp
     waits: [
       ...(limits.tokenIsDead ? ["the system token is dead: commands wait until its secret holds one that works"] : []),
       ...((limits.blockedUntil ?? 0) > now ? [`Meta has throttled us until ${instant(limits.blockedUntil ?? 0)}`] : []),
+      ...blocks
+        .filter(({ until }) => until > now)
+        .map(
+          ({ id, until }) =>
+            `Meta has throttled what is asked about ${id} until ${instant(until)}: shares and verifications wait`,
+        ),
     ],
     letter: subject.letter,
     command: subject.command === undefined ? undefined : commandOf(subject),

@@ -579,13 +579,12 @@ export function concludeShare({ business, request, now }: ShareFacts): Change {
 }
 
 /**
- * Refuses the command. The WABA's status is not touched (I11). An item is written even so: a duplicate that judges by the
- * same state must lose its write, or it would share what was refused (found by simulation).
+ * Refuses the command. The WABA's status is not touched (I11). The item is written even so, also where there was none: a
+ * duplicate that judges by the same state must lose its write, or it would share what was refused (found by simulation).
  */
 export function refuse(business: Business, request: ShareRequest, reason: RefuseReason, failure?: Failure): Change {
-  const next = withoutOwn(business, request);
   return {
-    business: business.version === 0 ? next : { ...next },
+    business: { ...withoutOwn(business, request) },
     events: [],
     conclusions: [refusal(request, reason, business, failure)],
   };

@@ -278,7 +278,10 @@ export const commandSchema = z.object({
 
 export type CommandRecord = z.output<typeof commandSchema>;
 
-/** `QUOTA#graph`: until when Meta blocks the app, and what it last told of the hour's budget. */
+/**
+ * `QUOTA#graph`: until when Meta blocks the app, and what it last told of the hour's budget. `QUOTA#<WABA id>`: until when it
+ * blocks what is asked about that WABA.
+ */
 export const quotaSchema = z.object({
   blockedUntil: z.optional(time),
   used: z.optional(z.number()),
@@ -398,7 +401,7 @@ export const keys = {
   business: (businessId: string): string => `BUSINESS#${businessId}`,
   waba: (wabaId: string): string => `WABA#${wabaId}`,
   command: (commandId: string): string => `COMMAND#${commandId}`,
-  quota: "QUOTA#graph",
+  quota: (wabaId = "graph"): string => `QUOTA#${wabaId}`,
   tokenBreaker: "BREAKER#system-token",
   finding: (kind: string, subject: string): string => `FINDING#${kind}#${subject}`,
   scan: "SCAN#estate",

@@ -13,9 +13,10 @@ import { breakerSchema, keys, quotaSchema, removalBreakerSchema } from "./items.
 export type LimitStore = {
   /** All of it, strongly consistent. */
   loadLimits(): Promise<Limits>;
-  loadBlockedUntil(): Promise<number | undefined>;
+  /** Of what is asked about the WABA; of the whole app, when none is given. */
+  loadBlockedUntil(wabaId?: string): Promise<number | undefined>;
   /** The latest end of a block stays, whoever saves it last. */
-  saveBlockedUntil(blockedUntil: number): Promise<void>;
+  saveBlockedUntil(blockedUntil: number, wabaId?: string): Promise<void>;
   /** The latest reading stays. */
   saveReading(reading: Reading): Promise<void>;
   /** Lets one caller go ahead of a stale reading: true for the first that claims it, after whom it counts as read now. */
@@ -108,7 +109,7 @@ export function createLimitStore({
     loadBreaker,
 
     async loadLimits() {
-      const [quota, breaker] = await Promise.all([load(keys.quota), loadBreaker()]);
+      const [quota, breaker] = await Promise.all([load(keys.quota()), loadBreaker()]);
       const { blockedUntil, used, readAt } = quota === undefined ? {} : quotaSchema.parse(quota);
       return {
         blockedUntil,
@@ -117,22 +118,25 @@ export function createLimitStore({
       };
     },
 
-    async loadBlockedUntil() {
-      const item = await load(keys.quota);
+    async loadBlockedUntil(wabaId) {
+      const item = await load(keys.quota(wabaId));
       return item === undefined ? undefined : quotaSchema.parse(item).blockedUntil;
     },
 
-    async saveBlockedUntil(blockedUntil) {
+    async saveBlockedUntil(blockedUntil, wabaId) {
       const condition = "attribute_not_exists(#blockedUntil) OR #blockedUntil < :blockedUntil";
-      await setIf(keys.quota, { blockedUntil }, condition);
+      // A WABA's is needed no more once it has ended.
+      const expiresAt = Math.ceil(blockedUntil / 1000);
+      const set: Record<string, number> = wabaId === undefined ? { blockedUntil } : { blockedUntil, expiresAt };
+      await setIf(keys.quota(wabaId), set, condition);
     },
 
     async saveReading({ used, readAt }) {
-      await setIf(keys.quota, { used, readAt }, "attribute_not_exists(#readAt) OR #readAt <= :readAt");
+      await setIf(keys.quota(), { used, readAt }, "attribute_not_exists(#readAt) OR #readAt <= :readAt");
     },
 
     async claimReading(reading, now) {
-      return setIf(keys.quota, { readAt: now }, "#readAt = :seenAt", { seenAt: reading.readAt });
+      return setIf(keys.quota(), { readAt: now }, "#readAt = :seenAt", { seenAt: reading.readAt });
     },
 
     async openBreaker(now) {

@@ -9,6 +9,8 @@ import { BlockedError, LaterError, ReusedError, ThrottledError } from "../../sha
 import { createEventBus } from "../../shared/event-bus.ts";
 import { createLogger } from "../../shared/logging.ts";
 import { type Flow, queueHandler, type QueueHandlerDeps, type Turn } from "../../shared/queue-handler.ts";
+import { createUsageMeter } from "../../shared/graph/usage.ts";
+import { createQuota } from "../../shared/quota.ts";
 import { createQueues } from "../../shared/queues.ts";
 import { createStateStore } from "../../shared/store/state-store.ts";
 import { revokeCommand, shareCommand } from "../support/commands.ts";
@@ -51,10 +53,13 @@ beforeEach(() => {
 });
 afterEach(async () => {
   logs.restore();
-  await client.send(
-    new DeleteItemCommand({ TableName: stack.output("StateTableName"), Key: marshall({ pk: "QUOTA#graph" }) }),
-  );
+  await removeQuota("graph");
 });
+
+async function removeQuota(of: string): Promise<void> {
+  const Key = marshall({ pk: `QUOTA#${of}` });
+  await client.send(new DeleteItemCommand({ TableName: stack.output("StateTableName"), Key }));
+}
 
 /** A handler whose flow does this with every command and continuation, and what it was given. */
 function handlerOf(
@@ -296,20 +301,47 @@ describe("a throttle", () => {
     expect(await rowOf(`COMMAND#${command.commandId}`)).toBeUndefined();
   });
 
-  test("of one WABA alone is asked after ever less often: each call made meanwhile prolongs it", async () => {
-    const waitedMs = 40 * 60_000;
+  test.each([
+    ["40 minutes", 40, 10],
+    ["2 days, but never longer than the hour over which Meta counts", 48 * 60, 60],
+  ])("of one WABA alone, after %s, is asked after ever less often", async (_waited, waitedMinutes, minutes) => {
     const copies: number[] = [];
     const queues = { ...deps.queues, copy: async (_record: unknown, delayMs: number) => void copies.push(delayMs) };
+    const quota = createQuota({ ...deps, meter: createUsageMeter({ ownIds: [], now: Date.now }) });
+    const wabaId = "120000000000007";
     const flow: Flow = {
       type: "share",
       onCommand: () => Promise.reject(new ThrottledError(Date.now() + 1000)),
       onContinuation: async () => {},
     };
-    const firstSentAt = { stringValue: String(Date.now() - waitedMs), dataType: "Number" };
-    const record = sqsRecord(shareCommand("120000000000001"), { attributes: { firstSentAt } });
-    expect(await failuresOf(queueHandler({ ...deps, queues }, flow), record)).toEqual([]);
+    const sentAt = Date.now() - waitedMinutes * 60_000;
+    const attributes = { firstSentAt: { stringValue: String(sentAt), dataType: "Number" as const } };
+    const command = shareCommand(wabaId, { requestedAt: new Date(sentAt).toISOString() });
+    await removeQuota(wabaId);
+    expect(
+      await failuresOf(queueHandler({ ...deps, queues, quota }, flow), sqsRecord(command, { attributes })),
+    ).toEqual([]);
     expect(copies).toHaveLength(1);
-    expect(copies[0]).toBeGreaterThanOrEqual(waitedMs / 8);
+    expect(copies[0]).toBeGreaterThanOrEqual(Math.min(minutes * 60_000, 900_000) / 2);
+    // What the message cannot be delayed for in one go, the table holds up.
+    const until = (await deps.store.loadBlockedUntil(wabaId)) ?? 0;
+    expect(Math.round((until - Date.now()) / 60_000)).toBe(minutes);
+    expect(await deps.store.loadBlockedUntil()).toBeUndefined();
+  });
+
+  test("of one WABA holds what else is asked about it, commands and what is on an item, but for a revocation", async () => {
+    const [busy, calm] = ["120000000000008", "120000000000009"];
+    await deps.store.saveBlockedUntil(Date.now() + hourMs, busy);
+    const { seen, serve } = handlerOf();
+    const { delayed } = await stack.counts(urls.own);
+    const onItem = { ...continuation(), wabaId: busy };
+    expect(await serve(shareCommand(busy), onItem, shareCommand(calm), { ...onItem, wabaId: calm })).toEqual([]);
+    expect(seen).toHaveLength(2);
+    expect((await stack.counts(urls.own)).delayed).toBe(delayed + 1);
+    const revoke = handlerOf(() => {}, "revoke");
+    await revoke.serve(revokeCommand({ wabaId: busy }));
+    expect(revoke.seen).toHaveLength(1);
+    await removeQuota(busy);
   });
 
   test("holds every other command, before it does anything, and lets what is on an item go", async () => {

@@ -89,8 +89,8 @@ function useCalls(fraction: number): void {
   meta.model.usage.set("app", { used: fraction * appCallsPerHour, at: Date.now() });
 }
 
-async function quotaItem(): Promise<Record<string, unknown> | undefined> {
-  const Key = marshall({ pk: "QUOTA#graph" });
+async function quotaItem(wabaId = "graph"): Promise<Record<string, unknown> | undefined> {
+  const Key = marshall({ pk: `QUOTA#${wabaId}` });
   const TableName = stack.output("StateTableName");
   const { Item } = await client.send(new GetItemCommand({ TableName, Key, ConsistentRead: true }));
   return Item === undefined ? undefined : unmarshall(Item);
@@ -296,15 +296,34 @@ describe("a throttle", () => {
     expect(Number((await quotaItem())?.["blockedUntil"])).toBe(until);
   });
 
-  test("of one WABA stops its own command and no other", async () => {
+  test("of one WABA stops what else is asked about it, other than a revocation, and nothing about others", async () => {
     const { wabaId: busy } = await meta.customer();
     const { wabaId: calm } = await meta.customer();
     await serveBy(freshShare(), "share", shareCommand(busy), shareCommand(calm));
     await meta.faults({ match: "E7", wabaId: busy, kind: "throttle", times: 1 });
-    const verify = freshVerify();
-    const { copies } = await serveBy(verify, "verify", verifyCommand(busy), verifyCommand(calm));
+    const { copies } = await serveBy(freshVerify(), "verify", verifyCommand(busy), verifyCommand(calm));
     expect(copies).toBe(1);
     expect((await quotaItem())?.["blockedUntil"]).toBeUndefined();
-    expect(await serveBy(verify, "verify", verifyCommand(busy))).toMatchObject({ copies: 0 });
+    // In another process, whoever asks.
+    for (const _ of [1, 2]) {
+      expect(await serveBy(freshVerify(), "verify", verifyCommand(busy))).toEqual({ calls: 0, copies: 1 });
+    }
+    expect(await serveBy(freshShare(), "share", shareCommand(busy))).toEqual({ calls: 0, copies: 1 });
+    expect(await serveBy(freshVerify(), "verify", verifyCommand(calm))).toMatchObject({ copies: 0 });
+    const own = await quotaItem(busy);
+    expect(Number(own?.["blockedUntil"])).toBeGreaterThan(Date.now());
+    expect(Number(own?.["expiresAt"]) * 1000).toBeGreaterThanOrEqual(Number(own?.["blockedUntil"]));
+
+    const revoked = await serve("revoke", revokeCommand({ wabaId: busy }));
+    expect(revoked.copies).toBe(0);
+    expect(revoked.calls).toBeGreaterThan(0);
+  });
+
+  test("of one WABA ends at its time", async () => {
+    const { wabaId } = await meta.customer();
+    await serveBy(freshShare(), "share", shareCommand(wabaId));
+    await store.saveBlockedUntil(Date.now(), wabaId);
+    const { calls, copies } = await serveBy(freshVerify(), "verify", verifyCommand(wabaId));
+    expect([calls > 0, copies]).toEqual([true, 0]);
   });
 });

@@ -316,15 +316,16 @@ function createMemoryLimits(table: MemoryTable, newId: () => string, send: SendT
     loadBreaker: () => send("loadBreaker", () => table.get(keys.tokenBreaker)?.breaker),
     loadLimits: () =>
       send("loadLimits", () => {
-        const { blockedUntil, used, readAt } = table.get(keys.quota)?.quota ?? {};
+        const { blockedUntil, used, readAt } = table.get(keys.quota())?.quota ?? {};
         const reading = used === undefined || readAt === undefined ? undefined : { used, readAt };
         return { blockedUntil, reading, tokenIsDead: table.get(keys.tokenBreaker)?.breaker?.state === "open" };
       }),
-    loadBlockedUntil: () => send("loadBlockedUntil", () => table.get(keys.quota)?.quota?.blockedUntil),
-    async saveBlockedUntil(blockedUntil: number) {
+    // Read in one go with the command and the limits, which are the step that takes time and may fail.
+    loadBlockedUntil: async (wabaId?: string) => table.get(keys.quota(wabaId))?.quota?.blockedUntil,
+    async saveBlockedUntil(blockedUntil: number, wabaId?: string) {
       await setIf(
         "saveBlockedUntil",
-        keys.quota,
+        keys.quota(wabaId),
         (item) => item?.quota?.blockedUntil === undefined || item.quota.blockedUntil < blockedUntil,
         (item) => ({ ...item, quota: { ...item.quota, blockedUntil } }),
       );
@@ -332,7 +333,7 @@ function createMemoryLimits(table: MemoryTable, newId: () => string, send: SendT
     async saveReading({ used, readAt }: Reading) {
       await setIf(
         "saveReading",
-        keys.quota,
+        keys.quota(),
         (item) => item?.quota?.readAt === undefined || item.quota.readAt < readAt,
         (item) => ({ ...item, quota: { ...item.quota, used, readAt } }),
       );
@@ -340,7 +341,7 @@ function createMemoryLimits(table: MemoryTable, newId: () => string, send: SendT
     claimReading: (reading: Reading, now: number) =>
       setIf(
         "claimReading",
-        keys.quota,
+        keys.quota(),
         (item) => item?.quota?.readAt === reading.readAt,
         (item) => ({ ...item, quota: { ...item.quota, readAt: now } }),
       ),

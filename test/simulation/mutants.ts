@@ -329,13 +329,16 @@ export const mutants: readonly Mutant[] = [
   seldom(swap("one-token-sees-enough", ["I1b"], probe, "isUnseen", () => () => false)),
   seldom(swap("refused-delete-believed", ["I2b"], revoke, "isDeleteAnswer", () => () => true)),
   seldom(
-    swap(
-      "throttled-by-one-WABA-knocks-on",
-      ["I3", "rest"],
-      "shared/queue-handler.ts",
-      "knockDelayMs",
-      () => (_record, until, now) => until - now,
-    ),
+    swap("throttled-by-one-WABA-knocks-on", ["I3", "rest"], "shared/quota.ts", "createQuota", (real) => (deps) => {
+      const quota = real(deps);
+      return { ...quota, block: (until: number) => quota.block(until).then(() => true) };
+    }),
+  ),
+  seldom(
+    swap("first-refusal-leaves-no-item", ["T2"], share, "refuse", (real) => (item, ...rest) => {
+      const change = real(item, ...rest);
+      return item.version === 0 ? { ...change, business: item } : change;
+    }),
   ),
   seldom(
     swap("waiting-verify-asks-often", ["rest"], "functions/verify/verify-funding.ts", "untilDue", () => () => 60_000),

@@ -130,6 +130,21 @@ describe("explain", () => {
     expect(ofBusiness.value.history.map((one: { event: string }) => one.event)).toContain("Verify Refused");
   });
 
+  test("tells that Meta has throttled what is asked about one WABA", async () => {
+    const faults = [{ match: "E7", wabaId: wabaId(18), kind: "throttle", times: 1 }];
+    await control(`${stack.about.graphUrl}/_faults`, faults);
+    expect(await creditLines("verify", wabaId(18))).toMatchObject({ code: 0 });
+    await vi.waitFor(
+      async () => {
+        for (const id of [wabaId(18), businessId(18)]) {
+          const { value } = await json("explain", id);
+          expect(value.waits).toEqual([expect.stringContaining(`about ${wabaId(18)} until `)]);
+        }
+      },
+      { timeout: 60_000, interval: 1000 },
+    );
+  });
+
   test("--live lays Meta beside the table, and they agree on all the customers of the morning", async () => {
     const customers = [2, 1, 3, 4, 5, 12, 13, 18, 19];
     const { code, stdout } = await creditLines(

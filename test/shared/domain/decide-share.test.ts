@@ -579,14 +579,13 @@ describe("a refusal", () => {
     expect(refuse(stored, request, "funded_elsewhere").business).toEqual(stored);
   });
 
-  test("writes the item, so that a duplicate that judged by the same state loses its write", () => {
-    const stored = business();
-    expect(refuse(stored, shareRequest(), "funded_elsewhere").business).not.toBe(stored);
-  });
-
-  test("makes no item of a business that has none", () => {
-    const unknown = business({ version: 0 });
-    expect(refuse(unknown, shareRequest(), "funded_elsewhere").business).toBe(unknown);
+  test.each([
+    ["the item", business()],
+    ["one where the business has none", business({ version: 0 })],
+  ])("writes %s, so that a duplicate that judged by the same state loses its write", (_what, stored) => {
+    const next = refuse(stored, shareRequest(), "funded_elsewhere").business;
+    expect(next).not.toBe(stored);
+    expect(next).toEqual(stored);
   });
 
   test("is announced with the command, the WABA and what was asked for", () => {

@@ -707,6 +707,12 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
     test("keeps the latest end of a throttle, whoever saves it last", async () => {
       for (const until of [at + 3, at + 9, at + 6]) await store.saveBlockedUntil(until);
       expect(await store.loadBlockedUntil()).toBe(at + 9);
+      // That of one WABA is its own.
+      const [wabaId, other] = [newId("12"), newId("12")];
+      for (const until of [at + 30, at + 90, at + 60]) await store.saveBlockedUntil(until, wabaId);
+      expect(await store.loadBlockedUntil(wabaId)).toBe(at + 90);
+      expect(await store.loadBlockedUntil(other)).toBeUndefined();
+      expect(await store.loadBlockedUntil()).toBe(at + 9);
     });
   });
 }
