@@ -11,7 +11,6 @@ import { siblingStates } from "../../shared/domain/ages.ts";
 import { scanName } from "../../shared/domain/adoption.ts";
 import { parseEnvironment } from "../../shared/environment.ts";
 import { createEventBus } from "../../shared/event-bus.ts";
-import { createGraph } from "../../shared/graph/client.ts";
 import { createPortfolio } from "../../shared/graph/portfolio.ts";
 import { checkSystemToken } from "../../shared/graph/system-token.ts";
 import { createLogger } from "../../shared/logging.ts";
@@ -27,6 +26,7 @@ import { createStateStore } from "../../shared/store/state-store.ts";
 import { dueSweep } from "./due-sweep.ts";
 import { reconcileEnvironment, reconcileTasks } from "./environment.ts";
 import { scanEstate } from "./estate-scan.ts";
+import { createScanGraph } from "./scan-graph.ts";
 import type { ScanDeps } from "./scan-slice.ts";
 import { tendTokenBreaker } from "./token-breaker.ts";
 import { wakeStopped } from "./wake-stopped.ts";
@@ -92,7 +92,7 @@ const scanDeps: ScanDeps = {
   scans: createScanStore({ client, tableName }),
   findings: createFindingStore({ client, tableName, indexName, newId: randomUUID }),
   portfolio: createPortfolio(caller),
-  graph: createGraph(caller),
+  graph: createScanGraph(caller, [environment.PARTNER_BUSINESS_ID, environment.CREDIT_LINE_ID]),
   async command({ requestedAt, ...command }) {
     const common = { version: "1", requestedAt: new Date(requestedAt).toISOString(), requestedBy: scanName };
     await queues.command(command.type, { ...common, ...command });

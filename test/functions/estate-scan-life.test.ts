@@ -192,6 +192,25 @@ describe("what is no finding", () => {
     expect(scanOf(estate).completed?.cannotTell).toContain("waba_left");
   });
 
+  test("a WABA whose own budget is used up: it stops neither the scan nor the app, and is said when it can be read", async () => {
+    const estate = await calmEstate(30, { variants: { wabaCallsPerHour: 200 } });
+    const [busy = ""] = customerOf(1).wabaIds;
+    const { businessId } = customerOf(1);
+    estate.world({
+      wabas: [{ id: busy, ownerBusinessId: businessId, currency: "EUR", primaryFundingId: "990000000000001" }],
+    });
+    await estate.scan();
+    estate.nextDay();
+    estate.model.usage.set(busy, { used: 1000, at: estate.clock.now });
+    expect(await estate.scan()).toBe(1);
+    expect(estate.table.get(keys.quota())).toBeUndefined();
+    expect(found(estate)).toEqual([]);
+    expect(estate.findings("suspected")).toMatchObject([{ kind: "funded_elsewhere", subject: busy }]);
+    estate.nextDay();
+    await estate.scan();
+    expect(found(estate)).toEqual([`funded_elsewhere ${busy}`]);
+  });
+
   test("funding that the system token may not see", async () => {
     const estate = await calmEstate(50);
     estate.model.variants = { ...estate.model.variants, fundingVisibleTo: "business" };

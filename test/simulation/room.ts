@@ -3,6 +3,7 @@ import type { Context, DynamoDBBatchResponse, DynamoDBStreamEvent, SQSBatchRespo
 import { publishTransitions } from "../../functions/publish/publish-transitions.ts";
 import { dueSweep } from "../../functions/reconcile/due-sweep.ts";
 import { scanEstate } from "../../functions/reconcile/estate-scan.ts";
+import { createScanGraph } from "../../functions/reconcile/scan-graph.ts";
 import type { ScanDeps } from "../../functions/reconcile/scan-slice.ts";
 import { tendTokenBreaker } from "../../functions/reconcile/token-breaker.ts";
 import { wakeStopped } from "../../functions/reconcile/wake-stopped.ts";
@@ -426,7 +427,7 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
       scans: createMemoryScanStore(table, send),
       findings: createMemoryFindingStore(table, engine.newId, send),
       portfolio: createPortfolio(caller),
-      graph: createGraph(caller),
+      graph: createScanGraph(caller, [partnerBusinessId, creditLineId]),
       command: ({ requestedAt, ...command }) =>
         step(process, "send command", writeFaults, 0.02, () => {
           const common = { version: "1", requestedAt: new Date(requestedAt).toISOString(), requestedBy: "estate-scan" };

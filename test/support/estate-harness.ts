@@ -1,6 +1,7 @@
 import type { DriftCommand, ScanDeps, ScanPolicy } from "../../functions/reconcile/scan-slice.ts";
 import type { ScanReport } from "../../functions/reconcile/estate-scan.ts";
 import { scanEstate } from "../../functions/reconcile/estate-scan.ts";
+import { createScanGraph } from "../../functions/reconcile/scan-graph.ts";
 import { revokeFlow } from "../../functions/revoke/revoke-allocations.ts";
 import { failCall, handleGraphCall, receiveCall, usageHeaders } from "../../infra/local/meta/meta-graph.ts";
 import type { MetaModel } from "../../infra/local/meta/meta-model.ts";
@@ -139,7 +140,7 @@ export function startEstate(options: { variants?: Partial<Variants>; policy?: Pa
     scans: createMemoryScanStore(table, send),
     findings: createMemoryFindingStore(table, newId, send),
     portfolio: createPortfolio(caller),
-    graph: createGraph(caller),
+    graph: createScanGraph(caller, [partnerId, lineId]),
     command: async (command) => void commands.push(command),
     unaudited: async (transitions: Transition[]) =>
       transitions.filter(({ transitionId }) => !audited.has(transitionId)),
