@@ -14,10 +14,7 @@ import type { ScanDeps } from "./scan-slice.ts";
 export function createScanGraph(caller: CallerDeps, ownIds: readonly string[]): ScanDeps["graph"] {
   const { now } = caller;
   const meter = createUsageMeter({ ownIds, now });
-  const { readAllocation, readWaba, readFunding } = createGraph({
-    ...caller,
-    transport: meter.meter(caller.transport),
-  });
+  const graph = createGraph({ ...caller, transport: meter.meter(caller.transport) });
 
   /** @throws all else, and a block of the whole app. */
   function ownThrottle(error: unknown): GraphFailure {
@@ -27,17 +24,17 @@ export function createScanGraph(caller: CallerDeps, ownIds: readonly string[]): 
   }
 
   return {
-    readAllocation,
+    ...graph,
     async readWaba(...args) {
       try {
-        return await readWaba(...args);
+        return await graph.readWaba(...args);
       } catch (error) {
         return { ok: false, failure: ownThrottle(error) };
       }
     },
     async readFunding(...args) {
       try {
-        return await readFunding(...args);
+        return await graph.readFunding(...args);
       } catch (error) {
         return { known: false, failure: storedFailure(ownThrottle(error)) };
       }

@@ -8,22 +8,22 @@ const wokenAtOnce = 10;
 /** The rest of a run's time is the due sweep's; the next run goes on. */
 const wakeMs = 20_000;
 
-/** The due index may not show yet what was held just before the resume. */
-const indexLagMs = 60_000;
+/** What a function decided just before the resume may be written just after it. */
+const lateMs = 60_000;
 
 /**
  * After a person has let automatic revocations go on: everything that the breaker held is asked for a look. It is over when a
  * run finds nothing more to wake; a look that comes twice finds its hold gone.
  */
 export async function wakeStopped(deps: SweepDeps): Promise<number> {
-  const { store, dueIndex, log, now } = deps;
+  const { store, log, now } = deps;
   const loaded = await store.loadRemovals();
   if (loaded?.breaker.waking !== true) return 0;
   const startedAt = now();
   let woken = 0;
   let some: string[] = [];
-  for await (const item of dueIndex.dueItems(Number.MAX_SAFE_INTEGER)) {
-    if (item.kind === "business") some.push(item.id);
+  for await (const businessId of store.heldByBreaker()) {
+    some.push(businessId);
     if (some.length < wokenAtOnce) continue;
     woken += await wakeSome(some, deps);
     some = [];
@@ -32,7 +32,7 @@ export async function wakeStopped(deps: SweepDeps): Promise<number> {
   woken += await wakeSome(some, deps);
   log.info("Held revocations are woken", { woken });
   const { waking: _over, ...awake } = loaded.breaker;
-  const isOver = woken === 0 && startedAt > (awake.resumedAt ?? 0) + indexLagMs;
+  const isOver = woken === 0 && startedAt > (awake.resumedAt ?? 0) + lateMs;
   if (isOver) await store.saveRemovals(loaded, { next: awake, events: [] }, now());
   return woken;
 }

@@ -110,6 +110,8 @@ async function parkRevoke(
 ): Promise<number> {
   const { store, now, policy } = deps;
   const known = pointer?.pendingRevoke;
+  const repeated = known?.requests.find((one) => one.commandId === request.commandId);
+  if (repeated !== undefined && !isSame(repeated, request)) throw new ReusedError();
   const others = (known?.requests ?? []).filter((one) => one.commandId !== request.commandId);
   if (others.length >= joinedMax)
     throw new LaterError("too many revokes of this WABA wait", lookDelayMs(6, policy.settleWindowMs));
@@ -165,6 +167,8 @@ async function revokeAllocations(
         change = joinRevocation(business, request);
         break;
       case "removal":
+        // Each look at it would ask Meta about all that were removed, and it comes back for days.
+        if (isNotedOnly(request, business)) throw new LaterError(noPlace, lookDelayMs(6, policy.settleWindowMs));
         change = await judgeRemoval(business, request, turn, deps);
         break;
       case "mark":
@@ -174,7 +178,7 @@ async function revokeAllocations(
     const written = await store.commit(business, change, now());
     if (!written.saved) continue;
     if (isAutomatic(request) && isTurnedAway(request, written.business, change)) {
-      throw new LaterError("too many removals wait for this business", lookDelayMs(6, policy.settleWindowMs));
+      throw new LaterError(noPlace, lookDelayMs(6, policy.settleWindowMs));
     }
     return goOn(written.business, turn, deps);
   }
@@ -183,6 +187,15 @@ async function revokeAllocations(
 
 /** What may take back what was shared since. */
 const takesBack: ReadonlySet<RevokeDecision["kind"]> = new Set(["removal", "mark"]);
+
+const noPlace = "too many removals wait for this business";
+
+/** It was turned away before: its removal stands on the WABA, and there is still no place for its command. */
+function isNotedOnly(request: RevokeRequest, { held, wabas }: Business): boolean {
+  const { wabaId = "", requestedAt } = request;
+  const isFull = held !== undefined && held.requests.length >= joinedMax;
+  return isFull && !held.requests.some((one) => isSame(one, request)) && (wabas[wabaId]?.removedAt ?? 0) >= requestedAt;
+}
 
 /** The removal is noted, but among what is held there was no place for its command. */
 function isTurnedAway(request: RevokeRequest, { held }: Business, { conclusions }: Change): boolean {
@@ -337,7 +350,7 @@ async function continueRevoke(continuation: Continuation, turn: Turn, deps: Revo
   }
   turn.request = revocation.request;
   turn.sweeps = revocation.due.sweeps;
-  if (revocation.state === "done") await recheckRevoked(business, turn, deps);
+  if (revocation.state !== "open") await recheckRevoked(business, turn, deps);
   await driveRevocation(businessId, turn, deps);
 }
 

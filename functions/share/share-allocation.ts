@@ -96,6 +96,9 @@ async function findOwner(
   const reply = await graph.readWaba(wabaId, request.businessTokenSecret, turn.signal);
   if (!reply.ok) {
     if (reply.failure.class !== "missing") throw blocked(reply.failure, undefined);
+    // A duplicate whose reading is younger may be sharing by now: then this one decides by the item, too (T2).
+    const stored = await store.loadPointer(wabaId);
+    if (stored?.businessId !== undefined) throw new LaterError("the owner was found meanwhile", 1000);
     await store.conclude(refusal(request, "waba_not_visible", undefined, storedFailure(reply.failure)), now());
     return undefined;
   }

@@ -34,8 +34,8 @@ export function isCalm(business: Business, { startedAt, settleWindowMs }: ScanVi
   return Object.values(business.wabas).every((waba) => {
     if (waba.status === "revoking") return false;
     if (waba.intent !== undefined) return waba.intent.sendDeadline <= since;
-    // One that has its record is about to be attached.
-    return waba.status !== "allocated" || waba.due === undefined;
+    // One that has its record is about to be attached; unless that was tried long ago, and is tried again day by day.
+    return waba.status !== "allocated" || waba.due === undefined || (waba.intendedAt ?? Infinity) <= since;
   });
 }
 
@@ -79,17 +79,22 @@ export function judgeWaba(
   const waba = wabas[wabaId];
   const about = { subject: wabaId, businessId, wabaId };
   const credentials = credentialsOf(business);
-  // A WABA that was away when its record was deleted may have stayed attached (H27f): in the case of a revocation that counts.
+  // A WABA that was away when its record was deleted may have stayed attached (H27f), and a switch may take effect after it
+  // (H27c): of one that was revoked that counts, also when a sibling was shared anew.
   const revoked = isRevoked(business, view.clockSkewMs);
-  const payers = credentials.filter(({ id, dead }) => id === fundingId && (revoked || !dead));
+  const countsDead = revoked || waba?.status === "revoked";
+  const payers = credentials.filter(({ id, dead }) => id === fundingId && (countsDead || !dead));
   // Records may share a credential (unknown 4): one that E8 names is the likelier payer.
   const paying = (payers.find(({ allocationId }) => isListed?.(allocationId)) ?? payers[0])?.allocationId;
 
   if (!isShared(waba)) {
     if (paying === undefined) return undefined;
-    // A record that E8 names is the finding itself: this one, or another of the business in place of a dead one.
+    // A record that E8 names is the finding itself: this one, or another of the business in place of a dead one. Once a sibling
+    // was shared anew, the ones we know are none.
     const isNamed = revoked && isListed?.(paying) === true;
-    if (isNamed || (isListed?.(paying) === false && isListed(businessId))) return undefined;
+    const isExpected = !revoked && Object.keys(business.records).some((id) => isListed?.(id));
+    const isOther = isListed?.(paying) === false && isListed(businessId) && !isExpected;
+    if (isNamed || isOther) return undefined;
     return { kind: revoked ? "revoked_but_live" : "allocation_unknown", ...about, allocationId: paying };
   }
   if (waba.status === "pending") return undefined;
@@ -97,7 +102,7 @@ export function judgeWaba(
   const own = credentials.find((one) => one.allocationId === allocationId && !one.dead)?.id;
   if (fundingId !== undefined && fundingId === own) return waba.status === "mismatched" ? "funded" : undefined;
   // The table knows already; or the record itself is gone, which is the finding that names it.
-  if (waba.status === "mismatched" || isListed?.(allocationId) === false) return undefined;
+  if (waba.status === "mismatched" || (isListed?.(allocationId) === false && isOnLine(waba, view))) return undefined;
   if (fundingId === undefined) return { kind: "unfunded", ...about, allocationId };
   // By another record of ours: that there are two is the finding. Unproven: the verification decides.
   if (paying !== undefined || own === undefined) return undefined;
@@ -145,8 +150,9 @@ export function judgeBusiness(
     // Of one in doubt a person was told.
     if (waba.status === "allocated" && waba.intent === undefined)
       differences.push({ kind: "allocated_unattached", ...about });
-    const hasLeft = isShared(waba) && waba.removedAt === undefined && wabaListed?.(wabaId) === false;
-    if (hasLeft && allocationListed?.(waba.allocationId) !== false) differences.push({ kind: "waba_left", ...about });
+    if (!isShared(waba) || waba.removedAt !== undefined || wabaListed?.(wabaId) !== false) continue;
+    const isGone = allocationListed?.(waba.allocationId) === false && isOnLine(waba, view);
+    if (!isGone) differences.push({ kind: "waba_left", ...about });
   }
   return differences;
 }
@@ -172,9 +178,14 @@ function isBelieved(waba: Waba): waba is SharedWaba {
 }
 
 /** On the line that the scan lists, and not deleted by us. */
-function isOurs(record: AllocationRecord, { creditLineId }: ScanView): boolean {
+function isOurs(record: AllocationRecord, view: ScanView): boolean {
   const { foreign, deleteAnswered } = record;
-  return record.creditLineId === creditLineId && foreign !== true && deleteAnswered === undefined;
+  return isOnLine(record, view) && foreign !== true && deleteAnswered === undefined;
+}
+
+/** Of another line, as before the configuration changed, the list of records says nothing. */
+function isOnLine({ creditLineId }: { creditLineId: string }, view: ScanView): boolean {
+  return creditLineId === view.creditLineId;
 }
 
 /** Which credential each record of the business is known to pay by, proven by a verification or shown by a list. */

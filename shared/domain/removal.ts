@@ -1,5 +1,5 @@
 import type { Business, Change, HeldRevocation, HoldReason, Policy, RevokeRequest } from "./business.ts";
-import { isHeld, isSame, lookDelayMs, removedWabas, resharedAt, siblingsOf } from "./business.ts";
+import { isHeld, isSame, isSharing, lookDelayMs, removedWabas, resharedAt, siblingsOf } from "./business.ts";
 import type { EventDraft } from "./events.ts";
 import type { RefuseReason } from "./reasons.ts";
 import { joinedMax, markRevocation, refuseRevoke } from "./revoke.ts";
@@ -117,10 +117,14 @@ function answerOf(
   return presence[wabaId] === "here" && now > requestedAt + policy.settleWindowMs ? "still_shared" : undefined;
 }
 
-/** The line was taken from this WABA before, or the attempt to share it came to nothing. One we do not know may be funded. */
-function isUnfunded(business: Business, { wabaId }: RevokeRequest): boolean {
-  const waba = wabaId === undefined ? undefined : business.wabas[wabaId];
-  return waba !== undefined && !isHeld(waba) && waba.intent === undefined;
+/**
+ * The line was taken from this WABA before, or the attempt to share it came to nothing. One we do not know may be funded, and
+ * one that is about to be tried may soon be.
+ */
+function isUnfunded({ wabas, recordIntent }: Business, { wabaId }: RevokeRequest): boolean {
+  const waba = wabaId === undefined ? undefined : wabas[wabaId];
+  if (waba === undefined || isHeld(waba) || waba.intent !== undefined) return false;
+  return recordIntent?.request.wabaId !== wabaId && !(isSharing(waba) && waba.due !== undefined);
 }
 
 /** A re-share that is newer than all of them was accepted (R2). */

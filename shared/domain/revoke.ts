@@ -50,7 +50,9 @@ export function decideRevoke(
 ): RevokeDecision {
   const { revocation } = business;
   if (revocation?.state === "open") {
-    const known = [revocation.request, ...revocation.joined].find((one) => one.commandId === request.commandId);
+    // What is held joins by its own look: nothing may be answered twice in the write that ends it.
+    const all = [revocation.request, ...revocation.joined, ...(business.held?.requests ?? [])];
+    const known = all.find((one) => one.commandId === request.commandId);
     if (known !== undefined) return { kind: isSame(known, request) ? "drive" : "reused" };
     return { kind: "join" };
   }
@@ -357,7 +359,8 @@ function switchesAt(waba: Waba): number | undefined {
 /** What that look found: nothing, and it is over; or a line of ours at work, and the revocation is open again (C3). */
 export function recordRecheck(business: Business, estate: EstateReading, stillFunded: boolean, now: number): Change {
   const { revocation } = business;
-  if (revocation?.state !== "done") throw new Error("There is no revocation to look at once more");
+  if (revocation === undefined || revocation.state === "open")
+    throw new Error("There is no revocation to look at once more");
   const known = withRecords(business, estate, now);
   const live = estate.records.some(
     ({ seen, receivingBusinessId }) => seen === "live" && receivingBusinessId === business.businessId,

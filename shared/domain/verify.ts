@@ -97,7 +97,7 @@ export function recordProof(
   }
   // What was proven once has its switch behind it: unequal now, it has lost its funding.
   const isSwitching = waba.request.partnerSwitch && waba.evidence?.verifiedAt === undefined;
-  const switchesAt = waba.pendingUntil ?? (isSwitching ? startOfNextMonth(now) : undefined);
+  const switchesAt = waba.pendingUntil ?? (isSwitching ? startOfNextMonth(waba.intendedAt ?? now) : undefined);
   if (waba.status === "pending" && switchesAt !== undefined && now < switchesAt) {
     return {
       kind: "write",

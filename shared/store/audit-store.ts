@@ -36,10 +36,18 @@ export function createAuditStore(client: DynamoDBClient, tableName: string): Aud
     },
     async keepPoison(record, now) {
       const sequenceNumber = record.dynamodb?.SequenceNumber ?? "unknown";
-      await put({ pk: "POISON", sk: sequenceNumber, changedAt: now, record: JSON.stringify(record) });
+      const text = JSON.stringify(record);
+      // Both images of a large item are more than a row may hold: one that is refused again and again would hold its shard back.
+      for (let start = 0; start < text.length; start += poisonLengthMax) {
+        const sk = start === 0 ? sequenceNumber : `${sequenceNumber}#${start / poisonLengthMax}`;
+        await put({ pk: "POISON", sk, changedAt: now, record: text.slice(start, start + poisonLengthMax) });
+      }
     },
   };
 }
+
+/** Characters of a poisoned record in one row, of up to three bytes each: DynamoDB takes 400 KB. */
+const poisonLengthMax = 120_000;
 
 /** A business's own row holds all that happened on its item. */
 function toldElsewhere({ pk, events }: Transition): Map<string, RecordedEvent[]> {

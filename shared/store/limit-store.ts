@@ -1,5 +1,5 @@
 import type { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { ConditionalCheckFailedException, UpdateItemCommand } from "@aws-sdk/client-dynamodb";
+import { ConditionalCheckFailedException, paginateScan, UpdateItemCommand } from "@aws-sdk/client-dynamodb";
 import { marshall } from "@aws-sdk/util-dynamodb";
 import * as z from "zod/mini";
 import type { EventDraft } from "../domain/events.ts";
@@ -29,6 +29,8 @@ export type LimitStore = {
   moveBreaker(loaded: Breaker, state: Breaker["state"]): Promise<boolean>;
 
   loadRemovals(): Promise<Removals | undefined>;
+  /** Every business whose revocation the breaker holds. It reads the whole table. */
+  heldByBreaker(): AsyncIterable<string>;
   /** Writes the breaker of automatic revocations, and what that announces. False when it is not any more as it was loaded. */
   saveRemovals(
     loaded: Removals | undefined,
@@ -37,7 +39,8 @@ export type LimitStore = {
   ): Promise<boolean>;
 };
 
-export type Removals = { breaker: RemovalBreaker; version: number };
+/** `lock` counts its writes, also those that announce nothing. */
+export type Removals = { breaker: RemovalBreaker; lock: number };
 
 /**
  * A person lets automatic revocations go on. What was held wakes with the next due sweeps, and is judged again: revoked, or
@@ -153,7 +156,24 @@ export function createLimitStore({
     async loadRemovals() {
       const item = await load(keys.removalBreaker);
       if (item === undefined) return undefined;
-      return { breaker: removalBreakerSchema.parse(item), version: z.number().parse(item["version"]) };
+      return { breaker: removalBreakerSchema.parse(item), lock: z.number().parse(item["lock"]) };
+    },
+
+    async *heldByBreaker() {
+      const pages = paginateScan(
+        { client },
+        {
+          TableName,
+          ConsistentRead: true,
+          FilterExpression: "#held.#reason = :breaker",
+          ProjectionExpression: "pk",
+          ExpressionAttributeNames: { "#held": "held", "#reason": "reason" },
+          ExpressionAttributeValues: marshall({ ":breaker": "breaker" }),
+        },
+      );
+      for await (const { Items = [] } of pages) {
+        for (const { pk } of Items) yield pk?.S?.slice(keys.business("").length) ?? "";
+      }
     },
 
     async saveRemovals(loaded, { next, events }, now) {
@@ -164,25 +184,23 @@ export function createLimitStore({
         eventId: `${transitionId}-${index}`,
         occurredAt: now,
       }));
-      // A write that announces nothing keeps the last transition: the stream passes it over.
-      const announcing = events.length === 0 ? {} : { transitionId, changedAt: now, events: recorded };
-      const set = Object.entries({ ...kept, ...(waking === undefined ? {} : { waking }), ...announcing });
-      const assignments = [...set.map(([name]) => `#${name} = :${name}`), "version = :version"].join(", ");
-      const values = [...set, ["version", (loaded?.version ?? 0) + 1] as const].map(([name, value]) => [
-        `:${name}`,
-        value,
-      ]);
+      const lock = (loaded?.lock ?? 0) + 1;
+      // A write that announces nothing keeps the last transition: the stream passes it over, and the audit has it already.
+      const announcing = events.length === 0 ? {} : { transitionId, version: lock, changedAt: now, events: recorded };
+      const set = Object.entries({ ...kept, ...(waking === undefined ? {} : { waking }), ...announcing, lock });
+      const assignments = set.map(([name]) => `#${name} = :${name}`).join(", ");
+      const values = set.map(([name, value]) => [`:${name}`, value]);
       try {
         await client.send(
           new UpdateItemCommand({
             TableName,
             Key: marshall({ pk: keys.removalBreaker }),
             UpdateExpression: `SET ${assignments}${waking === undefined ? " REMOVE waking" : ""}`,
-            ConditionExpression: loaded === undefined ? "attribute_not_exists(pk)" : "version = :loaded",
+            ConditionExpression: loaded === undefined ? "attribute_not_exists(pk)" : "#lock = :loaded",
             ExpressionAttributeNames: Object.fromEntries(set.map(([name]) => [`#${name}`, name])),
             ExpressionAttributeValues: marshall({
               ...Object.fromEntries(values),
-              ...(loaded === undefined ? {} : { ":loaded": loaded.version }),
+              ...(loaded === undefined ? {} : { ":loaded": loaded.lock }),
             }),
           }),
         );

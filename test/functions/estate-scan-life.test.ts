@@ -531,3 +531,22 @@ describe("who left and is still on the line", () => {
     expect(unshared(estate)).toEqual({ funded: leftAt });
   });
 });
+
+test("a removal that finds no place among what is held asks Meta little each time it comes back", async () => {
+  const estate = startEstate({ variants: { listFieldExpansions: false } });
+  const wabaIds = Array.from({ length: 44 }, (_, n) => String(120_000_000_000_000 + n));
+  const customer = { ...customerOf(1), wabaIds };
+  await settleIn(estate, [customer]);
+  estate.nextDay();
+  const left = { ownerBusinessId: customer.businessId, currency: "EUR", sharedWithPartner: false };
+  estate.world({ wabas: wabaIds.map((id) => ({ id, ...left })) });
+  const about = { reason: "partner_removed", requestedAt: new Date(estate.clock.now).toISOString() };
+  const removals = wabaIds.map((wabaId) => ({ ...about, wabaId, commandId: `removed:${wabaId}` }));
+  for (const one of removals) await estate.revoke(one);
+  const { held } = await estate.business(customer.businessId);
+  expect([held?.requests.length, held?.reason]).toEqual([20, "cannot_tell"]);
+  // Each of the other 24 comes back about twice an hour, for three days.
+  const { length: before } = estate.calls;
+  for (const one of removals.slice(20)) await estate.revoke(one);
+  expect(estate.calls.length).toBe(before);
+});

@@ -55,6 +55,61 @@ describe("a share", () => {
     expect((await flows.business()).wabas[wabaId]?.status).toBe("sharing");
   });
 
+  test("is not refused by a duplicate that asked before the customer shared its WABA", async () => {
+    const flows = await flowsOf();
+    const share = flows.share();
+    await flows.changeWaba({ sharedWithPartner: false });
+    const [asked, sent] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    flows.meddle("readWaba", async (read) => {
+      const reply = await read();
+      asked.resolve();
+      await sent.promise;
+      return reply;
+    });
+    const slow = flows.deliver(share);
+    await asked.promise;
+    await flows.changeWaba({ sharedWithPartner: true });
+    flows.meddle("shareAndAttach", async (send) => {
+      const outcome = await send();
+      sent.resolve();
+      await slow;
+      return outcome;
+    });
+    await flows.deliver(share);
+    await flows.live(hourMs);
+    expect([await flows.fate(share), flows.said(share)]).toEqual(["done", ["Share Accepted", "Share Verified"]]);
+  });
+
+  test("is not sent when its duplicate refused it as the first command of its business", async () => {
+    const flows = await flowsOf({ policy: { systemUserId: "300000000000009" } });
+    const { wabaId, businessId, store } = flows;
+    await store.claimOwner(wabaId, businessId, { overPendingRevoke: false });
+    const share = flows.share();
+    await flows.changeWaba({ primaryFundingId: strangerFunding });
+    const [asked, granting] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    flows.meddle("readWaba", async (read) => {
+      const reply = await read();
+      asked.resolve();
+      return reply;
+    });
+    flows.meddle("listAllocations", async (list) => {
+      await granting.promise;
+      return list();
+    });
+    const slow = flows.deliver(share);
+    await asked.promise;
+    // The customer takes its own payment off; the other delivery is past its look at the command's row.
+    await flows.changeWaba({ primaryFundingId: null });
+    flows.meddle("assignSystemUser", async () => {
+      granting.resolve();
+      await slow;
+      return { kind: "done" } as const;
+    });
+    await flows.deliver(share);
+    expect(await flows.fate(share)).toBe("refused: funded_elsewhere");
+    expect(flows.posts()).toEqual([]);
+  });
+
   test("is not refused by a duplicate whose reads at Meta show what the attempt is just bringing about", async () => {
     const flows = await flowsOf({ variants: { credentialPer: "waba", e8ShareLagMs: 10 * minuteMs } });
     await flows.deliver(flows.share({ wabaId: flows.siblingId }));
@@ -624,6 +679,34 @@ describe("a revocation", () => {
       expect(flows.repeated).toMatchObject([{ commandId: removal.commandId, detailType: "Credit Line Revoked" }]);
     },
   );
+
+  test("H24: that waits for its owner is not swallowed by other content under its id", async () => {
+    const flows = await flowsOf();
+    const { meta, wabaId, businessId } = flows;
+    await meta.world({ allocations: [{ id: "500000000000098", lineId: line, receivingBusinessId: businessId }] });
+    const bystander = await meta.customer();
+    await meta.faults({ match: "E3", kind: "5xx-before", times: 4 });
+    const revoke = flows.revoke({ wabaId });
+    await flows.deliver(revoke);
+    const other = { ...revoke, businessId: bystander.businessId };
+    await flows.deliver(other);
+    await flows.live(2 * hourMs);
+    expect(await flows.fate(revoke)).toBe("done");
+    expect(liveAllocations(meta.model, line, businessId, flows.now())).toEqual([]);
+    expect(flows.deadLetters).toEqual([{ body: JSON.stringify(other), reason: "command_id_reused" }]);
+  });
+
+  test("of nothing, where a partner switch was lost, is looked at once more and then due no longer", async () => {
+    const flows = await flowsOf();
+    await flows.changeWaba({ primaryFundingId: strangerFunding, partnerSwitch: true });
+    await flows.meta.faults({ match: "E2", kind: "cut-before" });
+    await flows.deliver(flows.share({ partnerSwitch: true }));
+    await flows.deliver(flows.revoke());
+    await flows.live(60 * 24 * hourMs);
+    const { revocation } = await flows.business();
+    expect(revocation?.state).toBe("nothing");
+    expect(revocation?.due).toBeUndefined();
+  });
 
   test("that is older than a re-share which came to nothing is carried out", async () => {
     const flows = await flowsOf();

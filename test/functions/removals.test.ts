@@ -2,9 +2,10 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vit
 import type { Allocation } from "../../infra/local/meta/meta-model.ts";
 import { liveAllocations } from "../../infra/local/meta/meta-model.ts";
 import { provenNotice } from "../../shared/contracts/content-hash.ts";
-import { appSecret, startFlows } from "../support/flow-harness.ts";
+import { askRecheck } from "../../shared/domain/estate.ts";
+import { appSecret, businessTokenSecret, startFlows } from "../support/flow-harness.ts";
 import { line } from "../support/meta.ts";
-import { type QuietStack, startQuietStack } from "../support/quiet-stack.ts";
+import { type QuietStack, sqsRecord, startQuietStack } from "../support/quiet-stack.ts";
 
 /** What becomes of customers who leave, told by Meta and by nobody else. */
 let stack: QuietStack;
@@ -59,6 +60,59 @@ describe("a customer who leaves", () => {
     expect(await flows.deliver(removed)).toBe("acknowledged");
     expect(flows.said(removed)).toEqual(["Revocation Started", "Credit Line Revoked"]);
     expect(flows.isFunded()).toBe(false);
+  });
+
+  test("is answered once when what is held is told again after the revocation was opened again", async () => {
+    const flows = await flowsOf({ variants: { e6DeleteLagMs: 6 * minuteMs } }, { sibling: false });
+    const { meta, businessId, siblingId, store, messages } = flows;
+    await flows.deliver(flows.revoke());
+    await flows.live(2 * hourMs);
+    // A re-share that Meta refuses leaves its WABA `sharing`; its removal, which E3 does not show yet, is held.
+    await meta.faults({ match: "E2", kind: "error-before", code: 100 });
+    await flows.deliver(flows.share({ wabaId: siblingId, reshareAfterRevocation: true }));
+    await flows.live(2 * hourMs);
+    const removal = flows.removed(siblingId);
+    await flows.deliver(removal);
+    expect(await flows.held()).toBe("still_visible");
+    const lookAtHeld = messages.splice(0);
+
+    // C3: a scan sees a live record of the revoked business and asks for a look, which opens the revocation again.
+    await meta.world({ allocations: [{ id: "500000000000077", lineId: line, receivingBusinessId: businessId }] });
+    const business = await flows.business();
+    const asked = askRecheck(business, flows.now());
+    if (asked === undefined) throw new Error("There is nothing to ask for");
+    await store.commit(business, { business: asked, events: [], conclusions: [] }, flows.now());
+    const { commandId } = business.revocation?.request ?? {};
+    const look = { version: "1", type: "continue", work: "revoke", commandId, businessId, looks: 0 };
+    const record = sqsRecord({ ...look, requestedAt: removal.requestedAt }, { sentAt: flows.now() });
+    messages.push({ work: "revoke", visibleAt: flows.now(), record });
+    await flows.live(1);
+    expect((await flows.business()).revocation?.state).toBe("open");
+    await flows.deliver(removal);
+    messages.push(...lookAtHeld);
+    await flows.live(24 * hourMs);
+    expect(flows.isFunded()).toBe(false);
+    expect((await flows.business()).revocation?.state).toBe("done");
+    expect(await flows.fate(removal)).toBe("done");
+  });
+
+  test("while its E4 is out is not forgotten", async () => {
+    const flows = await flowsOf({}, { sibling: false });
+    const { meta, siblingId, businessId } = flows;
+    // Hands took the record away, so that two calls make one of their own.
+    const [id = ""] = Object.keys((await flows.business()).records);
+    await meta.world({ allocations: [{ id, lineId: line, receivingBusinessId: businessId, status: "deleted" }] });
+    const removal = flows.removed(siblingId);
+    flows.meddle("shareWithBusiness", async (send) => {
+      await flows.deliver(removal);
+      return send();
+    });
+    // E3 still shows the WABA for the moment that E5 takes.
+    await flows.deliver(flows.share({ wabaId: siblingId, method: "share-then-attach", businessTokenSecret }));
+    await flows.leave(siblingId);
+    await flows.live(12 * hourMs);
+    expect((await flows.business()).wabas[siblingId]?.status).toBe("shared");
+    expect(flows.said(removal)).toContain("Revocation Held");
   });
 
   test("with a funded sibling is held, recorded and announced; nothing is deleted", async () => {

@@ -785,10 +785,13 @@ export function createJudge(history: History, engine: Engine, coverage: Coverage
     const waba = meta.wabas.get(wabaId);
     const funding = waba === undefined ? undefined : shownFundingId(meta, waba, now);
     const own = business?.wabas[wabaId]?.evidence?.receivingCredentialId;
+    // Also by one that is deleted: a WABA that was away then stays attached.
+    const isPaid = funding !== undefined && funding === allocation?.receivingCredentialId;
     switch (kind) {
       case "allocation_unknown":
-        return isThere && (wabaId !== "" || business?.records[subject]?.state !== "live");
+        return wabaId === "" ? isThere && business?.records[subject]?.state !== "live" : isPaid;
       case "revoked_but_live":
+        return wabaId === "" ? isThere : isPaid;
       case "record_duplicate":
         return isThere;
       case "allocation_gone":

@@ -61,6 +61,7 @@ export function createMemoryTable(onChange: (change: TableChange) => void = () =
     items,
     get: (pk) => items.get(pk),
     write(writes) {
+      if (new Set(writes.map(({ pk }) => pk)).size < writes.length) throw new Error("One item stands twice in a write");
       const found = writes.map(({ pk }) => items.get(pk));
       const failed = writes.map(({ holds }, index) => !holds(found[index]));
       if (failed.includes(true)) return { failed, items: found };
@@ -361,16 +362,21 @@ function createMemoryLimits(table: MemoryTable, newId: () => string, send: SendT
         (item) => ({ ...item, breaker: { state, since: loaded.since } }),
       ),
     loadRemovals: () => send("loadRemovals", () => table.get(keys.removalBreaker)?.removals),
+    async *heldByBreaker() {
+      const held = [...table.items.values()].filter(({ business }) => business?.held?.reason === "breaker");
+      for (const { business } of held) if (business !== undefined) yield business.businessId;
+    },
     async saveRemovals(loaded, { next: breaker, events }, now) {
       const id = newId();
-      const version = (loaded?.version ?? 0) + 1;
+      const lock = (loaded?.lock ?? 0) + 1;
       const recorded = events.map((draft, index) => recordEvent(draft, id, index, now));
-      const announced = events.length === 0 ? {} : { transition: { id, version, changedAt: now, events: recorded } };
+      const announced =
+        events.length === 0 ? {} : { transition: { id, version: lock, changedAt: now, events: recorded } };
       return setIf(
         "saveRemovals",
         keys.removalBreaker,
-        (item) => item?.removals?.version === loaded?.version,
-        (item) => ({ ...item, removals: { breaker, version }, ...announced }),
+        (item) => item?.removals?.lock === loaded?.lock,
+        (item) => ({ ...item, removals: { breaker, lock }, ...announced }),
       );
     },
   };

@@ -101,6 +101,10 @@ describe("an item is calm", () => {
   });
 
   test.each<[string, Partial<Business>]>([
+    [
+      "has its record and was turned down at the second call long ago",
+      { wabas: { [wabaId]: sharingWaba({ status: "allocated", intent: undefined, intendedAt: longAgo }) } },
+    ],
     ["came to nothing and is tried again", { wabas: { [wabaId]: sharingWaba({ intent: undefined }) } }],
     [
       "is in doubt and waits for a person",
@@ -294,6 +298,23 @@ describe("a WABA that E13 lists", () => {
     // A record that E8 names is the finding itself.
     expect(judge(row, revokedBusiness(wabas), (id) => id === businessId)).toBeUndefined();
   });
+
+  test("H27c: that a dead record still pays for is told of, also when a sibling was shared anew since", () => {
+    const anew = shareRequest({ wabaId: siblingId, reshareAfterRevocation: true, requestedAt: longAgo + 600_000 });
+    const paid = { ...evidence, receivingCredentialId: otherCredential };
+    const sibling = sharedWaba({ allocationId: otherAllocationId, request: anew, due: undefined, evidence: paid });
+    const { wabas } = withStatus("revoked");
+    const { records, ...revoked } = revokedBusiness({ ...wabas, [siblingId]: sibling });
+    const item = { ...revoked, records: { ...records, [otherAllocationId]: second } };
+    function shared(id: string): boolean {
+      return id === otherAllocationId || id === businessId;
+    }
+    expect(judge(row, item, shared)).toBe("allocation_unknown");
+    expect(judge(elsewhere, item, shared)).toBeUndefined();
+    // What E8 names and nobody knows is the finding itself.
+    expect(judge(row, item, (id) => id === businessId)).toBeUndefined();
+    expect(judge({ ...row, wabaId: siblingId, fundingId: otherCredential }, item, shared)).toBeUndefined();
+  });
 });
 
 describe("a business on the table", () => {
@@ -371,6 +392,18 @@ describe("a business on the table", () => {
     expect(kinds(verified({ changedAt: now - settleWindowMs }), lists)).toEqual([`allocation_gone ${allocationId}`]);
     expect(kinds(verified({ unansweredAt: now }), lists)).toEqual([]);
     expect(kinds(verified({ changedAt: now, wabas: { [wabaId]: sharingWaba({ due: undefined }) } }))).toEqual([]);
+  });
+
+  test("of another line, as before the configuration changed, is not explained by what the list lacks", () => {
+    function of(creditLineId: string): Business {
+      return { ...withStatus("verified", { creditLineId }), records: { [allocationId]: { ...live, creditLineId } } };
+    }
+    const lists = { allocationListed: none, wabaListed: none };
+    expect(kinds(of(lineId), lists)).toEqual([`allocation_gone ${allocationId}`]);
+    expect(kinds(of("400000000000002"), lists)).toEqual([`waba_left ${wabaId}`]);
+    const unpaid = { wabaId, ownerBusinessId: businessId };
+    expect(judgeWaba(unpaid, businessId, of(lineId), none, true, view)).toBeUndefined();
+    expect(judgeWaba(unpaid, businessId, of("400000000000002"), none, true, view)).toMatchObject({ kind: "unfunded" });
   });
 
   test("misses a WABA, unless a webhook told", () => {

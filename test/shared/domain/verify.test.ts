@@ -335,6 +335,13 @@ describe("a partner switch", () => {
     expect(wabaOf(later)).toMatchObject({ status: "mismatched", pendingUntil: firstOfJuly });
   });
 
+  test("whose funding is first read when the month is over is not pending for another one", () => {
+    const [june, july] = [Date.UTC(2026, 5, 25, 12), Date.UTC(2026, 6, 3, 12)];
+    const request = shareRequest({ partnerSwitch: true, requestedAt: june });
+    const stored = holding(sharedWaba({ request, intendedAt: june, due: dueIn(request, july, 3) }));
+    expect(wabaOf(find(stored, false, july)).status).toBe("mismatched");
+  });
+
   test("that is pending answers a verification at once", () => {
     const { business: pending } = lookWhileDue(switching, false, firstOfJuly);
     const outcome = find(pending, false, now + 3 * 86_400_000, verifyRequest());

@@ -568,12 +568,30 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
         expect(await resumeRevocations(store, at + 3)).toBe(false);
         const resumed = await store.loadRemovals();
         expect(resumed?.breaker).toEqual({ state: "closed", recent: {}, resumedAt: at + 2, waking: true });
-        const { transitionId } = await transition(keys.removalBreaker);
+        const { transitionId, version } = await transition(keys.removalBreaker);
         expect((await transition(keys.removalBreaker)).events).toMatchObject([{ detailType: "Revocations Resumed" }]);
         const { waking: _over, ...awake } = resumed!.breaker;
         expect(await store.saveRemovals(resumed, { next: awake, events: [] }, at + 4)).toBe(true);
         expect((await store.loadRemovals())?.breaker).toEqual(awake);
-        expect((await transition(keys.removalBreaker)).transitionId).toBe(transitionId);
+        // The audit knows a change by both: what announces nothing must not look like one that was never announced.
+        expect(await transition(keys.removalBreaker)).toMatchObject({ transitionId, version });
+      });
+
+      test("tells whom it holds, wherever they stand in the due index", async () => {
+        const request = revokeRequest({ reason: "partner_removed" });
+        const due = { nextAt: at + 1_000_000, looks: 0, sweeps: 0 };
+        const held: string[] = [];
+        for (const reason of ["breaker", "siblings", undefined, "breaker"] as const) {
+          const businessId = newId("11");
+          const business = newBusiness(businessId, at);
+          const hold = reason === undefined ? {} : { held: { requests: [request], reason, since: at, due } };
+          await store.commit(business, changeTo({ ...business, ...hold }), at);
+          if (reason === "breaker") held.push(businessId);
+        }
+        const told = new Set<string>();
+        for await (const businessId of store.heldByBreaker()) told.add(businessId);
+        expect([...told].filter((id) => held.includes(id)).toSorted()).toEqual(held.toSorted());
+        expect(told.size).toBe(held.length);
       });
     });
 
