@@ -70,7 +70,7 @@ export class SliceOverError extends Error {
 /** Set aside at a time, so that a slice that dies has counted what it may have used. */
 const grantSize = 25;
 /** The most calls that one step makes: a page that is refused in each shape, each tried twice. */
-const stepCallsMax = 8;
+const stepCallsMax = 10;
 const hourMs = 3_600_000;
 
 /**

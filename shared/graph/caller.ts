@@ -146,11 +146,13 @@ export function createCaller({ transport, tokens, now, appSecret }: CallerDeps) 
         if (next === undefined || next === after) return endless();
         return { ok: true, value: { items, next, fieldsMissing } };
       }
-      const more = shapes[index + 1];
-      const isTooMuch =
-        reply.failure.class === "rejected" || (reply.failure.class === "permission" && more?.fields !== shape.fields);
-      if (more === undefined || !isTooMuch) return reply;
-      index += 1;
+      const { class: failureClass } = reply.failure;
+      if (failureClass !== "rejected" && failureClass !== "permission") return reply;
+      // A smaller portion of the same fields needs the same permission.
+      const isForbidden = failureClass === "permission";
+      const next = shapes.findIndex((one, at) => at > index && (!isForbidden || one.fields !== shape.fields));
+      if (next === -1) return reply;
+      index = next;
     }
   }
 

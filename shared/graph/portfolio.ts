@@ -228,6 +228,8 @@ export function createPortfolio(deps: CallerDeps): Portfolio {
 function shapesOf(fullest: string, plain: string) {
   return [
     { fields: fullest, limit: "100" },
+    // As many as Meta gives when it is not asked: whether it expands fields, and how many it gives, are two unknowns (9).
+    { fields: fullest, limit: "25" },
     { fields: plain, limit: "100" },
     { fields: plain, limit: "10" },
     { fields: plain, limit: "1" },

@@ -395,7 +395,7 @@ describe("a scan over many invocations", () => {
   });
 
   test("begins again when it stood still for over an hour, and not while it waits for its share of the calls", async () => {
-    const estate = await calmEstate(600, { policy: { callsPerHour: 10 } });
+    const estate = await calmEstate(600, { policy: { callsPerHour: 12 } });
     await estate.scan();
     expect(scanOf(estate)).toMatchObject({ scanId: 2, phase: "done" });
     estate.nextDay();

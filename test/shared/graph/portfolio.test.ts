@@ -102,6 +102,16 @@ describe("the records of a line (E8)", () => {
     },
   );
 
+  test("keep their fields where Meta gives them in smaller portions only", async () => {
+    const meta = await startMeta({ listLimitMax: 25 });
+    const allocations = await estate(meta);
+    const walked = await walk((after) => meta.portfolio.pageAllocations(line, after, signal));
+    expect(walked.missing).toEqual([]);
+    expect(walked.items.map(({ credentialId }) => credentialId)).toEqual(
+      allocations.map((one) => one.receivingCredentialId),
+    );
+  });
+
   test("say which of them are deleted", async () => {
     const meta = await startMeta({ listShowsDeleted: true });
     const { allocationId } = await funded(meta);
