@@ -76,7 +76,7 @@ function nextScan(stored: Scan | undefined, mayStart: boolean, { now, policy }: 
 }
 
 function newScan(stored: Scan | undefined, now: number): Scan {
-  const { scanId = 0, version = 0, calls = [], completed } = stored ?? {};
+  const { scanId = 0, version = 0, calls = [], completed, isFirst = true, unread = [] } = stored ?? {};
   return {
     version,
     scanId: scanId + 1,
@@ -84,7 +84,8 @@ function newScan(stored: Scan | undefined, now: number): Scan {
     startedAt: now,
     movedAt: now,
     leaseUntil: now,
-    isFirst: completed === undefined,
+    // Until one has read both lists: what is adopted on the first day is adopted on no other.
+    isFirst: completed === undefined || (isFirst && unread.length > 0),
     unread: [],
     unshown: [],
     listed: { allocations: 0, wabas: 0, funding: 0 },

@@ -130,8 +130,10 @@ const scanDeps: ScanDeps = {
 async function sweep() {
   const isWaiting = await tendTokenBreaker(deps);
   if (isWaiting) return { served: 0, items: 0 };
+  // First what is due: the walk for what the breaker held reads the whole table, and may take all of the run.
+  const swept = await dueSweep(deps);
   await wakeStopped(deps);
-  return dueSweep(deps);
+  return swept;
 }
 
 async function scan(mayBegin: boolean, context: Context) {

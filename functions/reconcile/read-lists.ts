@@ -120,6 +120,8 @@ export async function readWabas(slice: Slice, deps: ScanDeps): Promise<void> {
     (after) => deps.portfolio.pageWabas(partnerBusinessId, after, slice.signal),
     async (rows, fieldsMissing) => {
       const pointers = await deps.scans.loadPointers(rows.map(({ wabaId }) => wabaId));
+      const isHidden = fieldsMissing.includes("primary_funding_id");
+      const known = isHidden ? await businessesOf(pointers, deps) : undefined;
       const owners = new Map<string, string>();
       const full: ListedWaba[] = [];
       for (const listed of rows) {
@@ -129,7 +131,7 @@ export async function readWabas(slice: Slice, deps: ScanDeps): Promise<void> {
           continue;
         }
         const stored = pointer?.businessId;
-        const row = await completed(listed, stored, fieldsMissing, slice, deps);
+        const row = await completed(listed, stored, known?.get(stored ?? ""), fieldsMissing, slice, deps);
         full.push(row);
         const owner = stored ?? (await storeOwner(row, deps));
         if (owner !== undefined) owners.set(row.wabaId, owner);
@@ -139,7 +141,7 @@ export async function readWabas(slice: Slice, deps: ScanDeps): Promise<void> {
       slice.fresh.push(...rows.map(({ wabaId }) => wabaId));
       count(slice, "wabas", rows.length);
       count(slice, "funding", full.filter(({ fundingId }) => fundingId !== undefined).length);
-      await judgeWabas(full, owners, isListed, !fieldsMissing.includes("primary_funding_id"), slice, deps);
+      await judgeWabas(full, owners, isListed, !isHidden, slice, deps);
     },
     deps,
   );
@@ -150,12 +152,15 @@ export async function readWabas(slice: Slice, deps: ScanDeps): Promise<void> {
 async function completed(
   row: ListedWaba,
   storedOwner: string | undefined,
+  business: Business | undefined,
   fieldsMissing: readonly string[],
   slice: Slice,
   deps: ScanDeps,
 ): Promise<ListedWaba> {
   const ownerHidden = fieldsMissing.includes("owner_business_info") && storedOwner === undefined;
-  const fundingHidden = fieldsMissing.includes("primary_funding_id") && slice.scan.isFirst;
+  // It is on no item, as after a first day on which it could not be read, and a live record of its business may pay for it.
+  const isStranger = business !== undefined && business.wabas[row.wabaId] === undefined && hasLive(business);
+  const fundingHidden = fieldsMissing.includes("primary_funding_id") && (slice.scan.isFirst || isStranger);
   if (!ownerHidden && !fundingHidden) return row;
   await beforeCall(slice, deps);
   const reply = await deps.graph.readWaba(row.wabaId, undefined, slice.signal);
@@ -167,6 +172,18 @@ async function completed(
     ...(ownerBusinessId === undefined ? {} : { ownerBusinessId }),
     ...(funding.known && funding.id !== undefined ? { fundingId: funding.id } : {}),
   };
+}
+
+async function businessesOf(
+  pointers: Awaited<ReturnType<ScanDeps["scans"]["loadPointers"]>>,
+  deps: ScanDeps,
+): Promise<ReadonlyMap<string, Business>> {
+  const ids = [...pointers.values()].flatMap((one) => (one === "unreadable" ? [] : (one.businessId ?? [])));
+  return (await loadBusinesses([...new Set(ids)], deps)).readable;
+}
+
+function hasLive({ records }: Business): boolean {
+  return Object.values(records).some(({ state, foreign }) => state === "live" && foreign !== true);
 }
 
 /** Once, and for good: after an unshare it is the only way to revoke. */
@@ -190,7 +207,7 @@ async function judgeWabas(
   rows: ListedWaba[],
   owners: ReadonlyMap<string, string>,
   isListed: ((id: string) => boolean) | undefined,
-  fundingShown: boolean,
+  fundingListed: boolean,
   slice: Slice,
   deps: ScanDeps,
 ): Promise<void> {
@@ -203,6 +220,8 @@ async function judgeWabas(
     if (owner !== undefined && unreadable.has(owner)) continue;
     const business = owner === undefined ? undefined : readable.get(owner);
     if (slice.scan.isFirst && isAdoptable(business)) continue;
+    // One that was read by itself shows it all the same.
+    const fundingShown = fundingListed || row.fundingId !== undefined;
     const difference = judgeWaba(row, owner, business, isListed, fundingShown, view);
     if (difference === undefined) continue;
     if (difference === "funded") {

@@ -28,7 +28,9 @@ function hasShrunk({ missing, listed }: Scan, what: keyof Scan["missing"], { shr
 export function trustIn({ kind, wabaId }: Pick<Difference, "kind" | "wabaId">, scan: Scan, policy: ScanPolicy): Trust {
   const allocations = isRead(scan, "allocations");
   const wabas = isRead(scan, "wabas");
-  const funding = wabas && !scan.unshown.includes("primary_funding_id");
+  // A list that shows nobody's funding, without an error, is one that this token does not see (unknown 10).
+  const isBlind = scan.listed.funding === 0 && scan.listed.allocations > 2;
+  const funding = wabas && !scan.unshown.includes("primary_funding_id") && !isBlind;
   const allocationsShrunk = !allocations || hasShrunk(scan, "allocations", policy);
   const wabasShrunk = !wabas || hasShrunk(scan, "wabas", policy);
   switch (kind) {

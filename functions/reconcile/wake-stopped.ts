@@ -11,9 +11,12 @@ const wakeMs = 20_000;
 /** What a function decided just before the resume may be written just after it. */
 const lateMs = 60_000;
 
+const dayMs = 24 * 3_600_000;
+
 /**
  * After a person has let automatic revocations go on: everything that the breaker held is asked for a look. It is over when a
- * run finds nothing more to wake; a look that comes twice finds its hold gone.
+ * run finds nothing more to wake; a look that comes twice finds its hold gone. Of a table that no run can read to its end,
+ * it is over when each hold has had the look that it is due every day.
  */
 export async function wakeStopped(deps: SweepDeps): Promise<number> {
   const { store, log, now } = deps;
@@ -21,18 +24,17 @@ export async function wakeStopped(deps: SweepDeps): Promise<number> {
   if (loaded?.breaker.waking !== true) return 0;
   const startedAt = now();
   let woken = 0;
-  let some: string[] = [];
-  for await (const businessId of store.heldByBreaker()) {
-    some.push(businessId);
-    if (some.length < wokenAtOnce) continue;
-    woken += await wakeSome(some, deps);
-    some = [];
-    if (now() > startedAt + wakeMs) break;
+  let isCut = false;
+  for await (const page of store.heldByBreaker()) {
+    for (let start = 0; start < page.length; start += wokenAtOnce) {
+      woken += await wakeSome(page.slice(start, start + wokenAtOnce), deps);
+    }
+    isCut = now() > startedAt + wakeMs;
+    if (isCut) break;
   }
-  woken += await wakeSome(some, deps);
-  log.info("Held revocations are woken", { woken });
+  log.info("Held revocations are woken", { woken, isCut });
   const { waking: _over, ...awake } = loaded.breaker;
-  const isOver = woken === 0 && startedAt > (awake.resumedAt ?? 0) + lateMs;
+  const isOver = woken === 0 && startedAt > (awake.resumedAt ?? 0) + (isCut ? dayMs : lateMs);
   if (isOver) await store.saveRemovals(loaded, { next: awake, events: [] }, now());
   return woken;
 }

@@ -331,7 +331,11 @@ function credentialsOf(business: Business, readings: RecordReading[]): string[] 
   const own = readings.filter((reading) => reading.receivingBusinessId === business.businessId);
   const read = own.map((reading) => reading.receivingCredentialId);
   const proven = Object.values(business.wabas).map((waba) => waba.evidence?.receivingCredentialId);
-  return [...read, ...proven].filter((id): id is string => id !== undefined && id !== "");
+  // A record that is confirmed deleted is not read again: what it paid by may pay still (H27c, H27f).
+  const known = Object.values(business.records).flatMap(({ foreign, credentialId }) =>
+    foreign === true ? [] : credentialId,
+  );
+  return [...read, ...proven, ...known].filter((id): id is string => id !== undefined && id !== "");
 }
 
 /** An open revocation, or a revoke that waits for its owner, is looked at again (C1). */
@@ -414,7 +418,15 @@ async function continuePending(wabaId: string, looks: number, turn: Turn, deps: 
     } else {
       // A look that died may have answered it: then what was shared since is not its to revoke (T2).
       const concluded = await loadConclusion(request, deps);
-      await revokeAllocations(request, businessId, { ...turn, request, concluded }, deps);
+      try {
+        await revokeAllocations(request, businessId, { ...turn, request, concluded }, deps);
+      } catch (error) {
+        if (!(error instanceof ReusedError)) throw error;
+        // Its own fault, not that of the message or of the others that wait.
+        const { hash, commandId } = request;
+        const detail = "same id, other content";
+        await store.reject({ hash, commandId, wabaId, reason: "command_id_reused", detail }, now());
+      }
     }
     resolved.push(request);
   }

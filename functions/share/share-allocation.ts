@@ -97,10 +97,9 @@ async function findOwner(
   if (!reply.ok) {
     if (reply.failure.class !== "missing") throw blocked(reply.failure, undefined);
     // A duplicate whose reading is younger may be sharing by now: then this one decides by the item, too (T2).
-    const stored = await store.loadPointer(wabaId);
-    if (stored?.businessId !== undefined) throw new LaterError("the owner was found meanwhile", 1000);
-    await store.conclude(refusal(request, "waba_not_visible", undefined, storedFailure(reply.failure)), now());
-    return undefined;
+    const conclusion = refusal(request, "waba_not_visible", undefined, storedFailure(reply.failure));
+    if (await store.concludeUnowned(conclusion, wabaId, now())) return undefined;
+    throw new LaterError("the owner was found meanwhile", 1000);
   }
   const { ownerBusinessId } = reply.value;
   if (ownerBusinessId === undefined) throw new BlockedError({ at: now(), reason: "owner_unknown" });
@@ -363,8 +362,9 @@ async function keepLateAnswer(
   for (;;) {
     const current = await store.loadBusiness(businessId);
     if (current === undefined) throw new Error("The business of a late answer is gone");
-    const seen = await seenOf(answer, turn, deps);
-    const change = recordLateAnswer(current, request, { ...answer, seen }, now());
+    const reading = await readAnswered(answer, turn, deps);
+    const { seen } = reading;
+    const change = recordLateAnswer(current, request, { ...answer, ...reading }, now());
     const written = await store.commit(current, change, now());
     if (!written.saved) continue;
     turn.log.warn("A late answer was kept", {
@@ -377,16 +377,15 @@ async function keepLateAnswer(
 }
 
 /** A record that cannot be read now is kept all the same: it may be live. */
-async function seenOf(
+async function readAnswered(
   { allocationId, creditLineId }: { allocationId: string; creditLineId: string },
   turn: Turn,
   { graph }: CommandDeps,
-): Promise<RecordReading["seen"]> {
+): Promise<Pick<RecordReading, "seen" | "receivingCredentialId">> {
   try {
-    const { seen } = await graph.readAllocation(allocationId, creditLineId, turn.signal);
-    return seen;
+    return await graph.readAllocation(allocationId, creditLineId, turn.signal);
   } catch (error) {
-    if (error instanceof ThrottledError) return "unreadable";
+    if (error instanceof ThrottledError) return { seen: "unreadable" };
     throw error;
   }
 }

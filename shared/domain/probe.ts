@@ -254,15 +254,28 @@ export function recordProbe(
 export function recordLateAnswer(
   business: Business,
   request: ShareRequest,
-  answer: { allocationId: string; creditLineId: string; epoch: number; seen: RecordReading["seen"] },
+  answer: { allocationId: string; creditLineId: string; epoch: number } & Pick<
+    RecordReading,
+    "seen" | "receivingCredentialId"
+  >,
   now: number,
 ): Change {
-  const { allocationId, creditLineId, epoch } = answer;
+  const { allocationId, creditLineId, epoch, receivingCredentialId: credentialId } = answer;
   const waba = business.wabas[request.wabaId];
   // Naming an id voids what we believed of it (A5): a record we confirmed deleted may live again.
-  const record: AllocationRecord = { creditLineId, epoch, state: "unknown", recordedAt: knownFrom(business, now) };
+  const record: AllocationRecord = {
+    creditLineId,
+    epoch,
+    state: "unknown",
+    recordedAt: knownFrom(business, now),
+    ...(credentialId === undefined || credentialId === "" ? {} : { credentialId }),
+  };
   const next: Business = { ...business, records: { ...business.records, [allocationId]: record } };
-  if (isShared(waba) && waba.allocationId === allocationId && epoch === business.epoch) return changeTo(next);
+  const isKnown = isShared(waba) || waba?.status === "allocated";
+  if (isKnown && waba.allocationId === allocationId && epoch === business.epoch) {
+    // A look was quicker, and what it has recorded of this very record is more than the answer tells.
+    return changeTo(business.records[allocationId]?.state === "live" ? business : next);
+  }
 
   const { revocation } = business;
   const base = {

@@ -121,8 +121,9 @@ function answerOf(
  * The line was taken from this WABA before, or the attempt to share it came to nothing. One we do not know may be funded, and
  * one that is about to be tried may soon be.
  */
-function isUnfunded({ wabas, recordIntent }: Business, { wabaId }: RevokeRequest): boolean {
-  const waba = wabaId === undefined ? undefined : wabas[wabaId];
+function isUnfunded({ wabas, recordIntent, waiting }: Business, { wabaId = "" }: RevokeRequest): boolean {
+  const waba = wabas[wabaId];
+  if (waiting[wabaId] !== undefined) return false;
   if (waba === undefined || isHeld(waba) || waba.intent !== undefined) return false;
   return recordIntent?.request.wabaId !== wabaId && !(isSharing(waba) && waba.due !== undefined);
 }

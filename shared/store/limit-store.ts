@@ -29,8 +29,8 @@ export type LimitStore = {
   moveBreaker(loaded: Breaker, state: Breaker["state"]): Promise<boolean>;
 
   loadRemovals(): Promise<Removals | undefined>;
-  /** Every business whose revocation the breaker holds. It reads the whole table. */
-  heldByBreaker(): AsyncIterable<string>;
+  /** Every business whose revocation the breaker holds, in pages of the whole table; a page may have none. */
+  heldByBreaker(): AsyncIterable<string[]>;
   /** Writes the breaker of automatic revocations, and what that announces. False when it is not any more as it was loaded. */
   saveRemovals(
     loaded: Removals | undefined,
@@ -172,7 +172,7 @@ export function createLimitStore({
         },
       );
       for await (const { Items = [] } of pages) {
-        for (const { pk } of Items) yield pk?.S?.slice(keys.business("").length) ?? "";
+        yield Items.map(({ pk }) => pk?.S?.slice(keys.business("").length) ?? "");
       }
     },
 

@@ -35,6 +35,8 @@ export type StateStore = LimitStore & {
   settle(loaded: Business, settlement: Settlement, now: number): Promise<Written>;
   /** Records an outcome that changes no business. */
   conclude(conclusion: Conclusion | AccountConclusion, now: number): Promise<CommandRecord>;
+  /** The same, while no owner of the WABA is stored; false when one is. */
+  concludeUnowned(conclusion: Conclusion, wabaId: string, now: number): Promise<boolean>;
   /** Records a body that is no command, under its hash (H22), once. Answers the event of the first time when it was there before. */
   reject(rejection: Rejection, now: number): Promise<RecordedEvent | undefined>;
   /** Records why a command could not go on; announces it once, when `announce` is set. */
@@ -183,6 +185,24 @@ export function createStateStore(deps: {
       const [concluded] = transition.concluded;
       if (concluded === undefined) throw new Error("A conclusion was not identified");
       return putConcluded(concluded, transition.id, now, true);
+    },
+
+    async concludeUnowned(conclusion, wabaId, now) {
+      const transition = identify(newId(), { events: [], conclusions: [conclusion] }, now);
+      const check = {
+        TableName,
+        Key: marshall({ pk: keys.waba(wabaId) }),
+        ConditionExpression: "attribute_not_exists(businessId)",
+      };
+      const rows = transition.concluded.map((one) => ({ Put: concludedPut(one, transition.id, now, true) }));
+      try {
+        await transact([{ ConditionCheck: check }, ...rows]);
+        return true;
+      } catch (error) {
+        const lost = lostItem(error);
+        if (lost === undefined) throw error;
+        return lost.kind === "commands";
+      }
     },
 
     async reject(rejection, now) {

@@ -2,6 +2,8 @@ import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import type { Item } from "../simulation/memory-store.ts";
+import type { SharedWaba } from "../../shared/domain/business.ts";
+import { recordLateAnswer } from "../../shared/domain/probe.ts";
 import type { Scan } from "../../shared/store/items.ts";
 import { keys } from "../../shared/store/items.ts";
 import type { Estate } from "../support/estate-harness.ts";
@@ -77,6 +79,40 @@ describe("the first day of an existing partner", () => {
     expect(business.revocation?.state).toBe("done");
     expect(Object.values(business.wabas).map(({ status }) => status)).toEqual(["revoked", "revoked"]);
     expect(estate.model.allocations.get(customer.allocationId)?.spans.at(-1)?.to).toBeDefined();
+  });
+
+  test("does not lose a WABA that could not be read, where the lists keep its funding back", async () => {
+    const estate = startEstate({ variants: { listFieldExpansions: false, wabaCallsPerHour: 200 } });
+    const existing = customers(2);
+    estate.world(worldOfCustomers(existing));
+    const [busy = ""] = customerOf(1).wabaIds;
+    estate.model.usage.set(busy, { used: 1000, at: estate.clock.now });
+    await estate.scan();
+    expect((await estate.business(customerOf(1).businessId)).wabas[busy]).toBeUndefined();
+    for (let day = 0; day < 3; day += 1) {
+      estate.nextDay();
+      await estate.scan();
+    }
+    expect(found(estate)).toEqual([`allocation_unknown ${busy}`]);
+  });
+
+  test("says so when the list shows nobody's funding", async () => {
+    const estate = startEstate({ variants: { fundingVisibleTo: "business" } });
+    estate.world(worldOfCustomers(customers(40)));
+    await estate.scan();
+    expect(scanOf(estate).completed?.cannotTell).toEqual(["funded_elsewhere", "unfunded"]);
+  });
+
+  test("comes again when Meta did not give the list", async () => {
+    const estate = startEstate();
+    estate.world(worldOfCustomers(customers(1)));
+    // E14, E8, and the list of WABAs in each of its shapes.
+    for (let ahead = 3; ahead <= 7; ahead += 1) estate.fault(ahead, "forbidden");
+    await estate.scan();
+    expect(scanOf(estate).unread).toContain("wabas");
+    estate.nextDay();
+    await estate.scan();
+    expect(Object.keys((await estate.business(customerOf(1).businessId)).wabas)).toEqual(customerOf(1).wabaIds);
   });
 
   test("reads one by one, within the budget, what the lists keep back", async () => {
@@ -275,6 +311,29 @@ describe("what a scan sets going", () => {
     await twoScans(estate);
     expect(found(estate)).toHaveLength(1);
     expect(estate.commands).toEqual([]);
+  });
+
+  test("what a late answer entered after a person had given the share up is a finding", async () => {
+    const estate = await calmEstate(30);
+    const { businessId, allocationId, credentialId, wabaIds } = customerOf(31);
+    const [wabaId = ""] = wabaIds;
+    const verified = verifiedBusiness(customerOf(31), estate.clock.now);
+    const { allocationId: _none, evidence: _never, ...waba } = verified.wabas[wabaId] as SharedWaba;
+    // As `credit-lines settle` leaves it: nothing under way.
+    const closed = { ...verified, records: {}, wabas: { [wabaId]: { ...waba, status: "sharing" as const } } };
+    const answer = {
+      allocationId,
+      creditLineId: lineId,
+      epoch: 0,
+      seen: "live",
+      receivingCredentialId: credentialId,
+    } as const;
+    await estate.put(recordLateAnswer(closed, waba.request, answer, estate.clock.now).business);
+    await estate.deps.store.claimOwner(wabaId, businessId, { overPendingRevoke: false });
+    estate.world(worldOfCustomers([customerOf(31)]));
+    estate.nextDay();
+    await twoScans(estate);
+    expect(found(estate)).toEqual([`allocation_unknown ${wabaId}`]);
   });
 
   test("a mismatch that Meta shows healed is verified", async () => {

@@ -736,3 +736,142 @@ describe("a revocation", () => {
     expect(await flows.fate(share)).toBe("refused: business_revoked");
   });
 });
+
+describe("a WABA that stays attached to a deleted record (H27c, H27f), and was never verified", () => {
+  /** Right after the DELETE Meta shows it as paid for by what the record paid by. */
+  async function staysAttached(flows: Awaited<ReturnType<typeof flowsOf>>) {
+    const credential = [...flows.meta.model.allocations.values()][0]?.receivingCredentialId ?? "";
+    flows.meddle("deleteAllocation", async (send) => {
+      const outcome = await send();
+      await flows.changeWaba({ primaryFundingId: credential });
+      return outcome;
+    });
+  }
+
+  test.each([
+    ["was accepted", undefined],
+    ["had no answer", "cut-after"],
+  ])("keeps the revocation open, where its share %s", async (_how, kind) => {
+    const flows = await flowsOf();
+    if (kind !== undefined) await flows.meta.faults({ match: "E2", kind });
+    await flows.deliver(flows.share());
+    flows.pass(10_000);
+    await staysAttached(flows);
+    const revoke = flows.revoke();
+    await flows.deliver(revoke);
+    await flows.live(3 * hourMs);
+    expect(await flows.fate(revoke)).toBeUndefined();
+    expect((await flows.business()).revocation).toMatchObject({ state: "open", openReason: "still_funded" });
+  });
+
+  test.each([
+    ["at once", false],
+    ["when its partner switch takes effect", true],
+  ])("keeps a further revocation open, where it is so %s", async (_when, partnerSwitch) => {
+    const flows = await flowsOf();
+    if (partnerSwitch) await flows.changeWaba({ primaryFundingId: strangerFunding, partnerSwitch });
+    await flows.deliver(flows.share({ partnerSwitch }));
+    flows.pass(10_000);
+    const revoke = flows.revoke();
+    await flows.deliver(revoke);
+    await flows.live(hourMs);
+    expect(await flows.fate(revoke)).toBe("done");
+    const [record] = Object.values((await flows.business()).records);
+    await flows.changeWaba({ primaryFundingId: record?.credentialId ?? "" });
+    if (partnerSwitch) await flows.live(30 * 24 * hourMs);
+    const again = flows.revoke();
+    await flows.deliver(again);
+    await flows.live(hourMs);
+    expect(await flows.fate(again)).toBeUndefined();
+    expect((await flows.business()).revocation).toMatchObject({ state: "open", openReason: "still_funded" });
+  });
+});
+
+describe("a late answer, whose POST a look has found applied meanwhile", () => {
+  /** The answer of the share's first call comes when `answer` is called. */
+  async function slowly(
+    flows: Awaited<ReturnType<typeof flowsOf>>,
+    call: "shareWithBusiness" | "shareAndAttach",
+    share: ReturnType<typeof flows.share>,
+  ) {
+    const [sent, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    async function slow<T>(send: () => Promise<T>): Promise<T> {
+      const outcome = await send();
+      sent.resolve();
+      await go.promise;
+      return outcome;
+    }
+    if (call === "shareAndAttach") flows.meddle(call, slow);
+    else flows.meddle(call, slow);
+    const delivery = flows.deliver(share);
+    await sent.promise;
+    return async function answer(): Promise<void> {
+      go.resolve();
+      await delivery;
+    };
+  }
+
+  test("is no drift when it names the record by which its WABA is allocated", async () => {
+    const flows = await flowsOf({ policy: { shareMethod: "share-then-attach" } });
+    const share = flows.share({ businessTokenSecret });
+    const answer = await slowly(flows, "shareWithBusiness", share);
+    await flows.meta.faults({ match: "E5", kind: "error-before", code: 200, times: 50 });
+    await flows.deliver(share);
+    await answer();
+    expect(flows.announced.map(({ detailType }) => detailType)).not.toContain("Drift Found");
+  });
+
+  test("keeps no second call in doubt whose POST was lost", async () => {
+    const flows = await flowsOf({ policy: { shareMethod: "share-then-attach" } });
+    const share = flows.share({ businessTokenSecret });
+    const answer = await slowly(flows, "shareWithBusiness", share);
+    flows.pass(1000);
+    await flows.meta.faults({ match: "E5", kind: "cut-before" });
+    flows.meddle("attach", async (send) => {
+      flows.pass(1000);
+      return send();
+    });
+    flows.meddle("readFunding", async (read) => {
+      flows.pass(1000);
+      return read();
+    });
+    await flows.deliver(share);
+    flows.pass(1000);
+    await answer();
+    await flows.live(48 * hourMs);
+    expect((await flows.business()).wabas[flows.wabaId]?.status).toBe("verified");
+  });
+
+  test("keeps no sibling in doubt", async () => {
+    const flows = await flowsOf();
+    const { siblingId, wabaId } = flows;
+    await flows.meta.faults({ match: "E2", kind: "cut-before" });
+    await flows.deliver(flows.share({ wabaId: siblingId, businessTokenSecret }));
+    flows.pass(1000);
+    const share = flows.share();
+    const answer = await slowly(flows, "shareAndAttach", share);
+    flows.pass(1000);
+    await flows.deliver(share);
+    expect((await flows.business()).wabas[wabaId]?.status).toBe("shared");
+    await answer();
+    await flows.live(48 * hourMs);
+    expect((await flows.business()).wabas[siblingId]?.status).toBe("verified");
+  });
+});
+
+test("of several revokes that wait for one owner, one under a reused id takes no other along", async () => {
+  const flows = await flowsOf();
+  const { wabaId } = flows;
+  await flows.meta.faults({ match: "E3", kind: "5xx-before", times: 4 });
+  const innocent = flows.revoke({ wabaId });
+  await flows.deliver(innocent);
+  const reused = flows.revoke({ wabaId });
+  await flows.deliver(reused);
+  // A share that is in flight keeps the revocation open.
+  await flows.meta.faults({ match: "E2", kind: "cut-before" });
+  await flows.deliver(flows.share({ wabaId: flows.siblingId }));
+  await flows.deliver({ ...flows.revoke(), commandId: reused.commandId });
+  await flows.live(4 * hourMs);
+  expect(flows.said(innocent)).not.toContain("Command Rejected");
+  expect(await flows.fate(innocent)).toBe("done");
+});

@@ -96,6 +96,28 @@ describe("a customer who leaves", () => {
     expect(await flows.fate(removal)).toBe("done");
   });
 
+  test("while its re-share waits on the item is not forgotten", async () => {
+    const flows = await flowsOf({}, { sibling: false });
+    const { wabaId, siblingId } = flows;
+    await flows.deliver(flows.revoke());
+    await flows.live(hourMs);
+    await flows.deliver(flows.share({ wabaId: siblingId, reshareAfterRevocation: true }));
+    await flows.live(hourMs);
+    // 28 June: the window of switches is closed until 6 July.
+    await flows.live(18 * 24 * hourMs);
+    await flows.changeWaba({ primaryFundingId: "699999999999999", partnerSwitch: true });
+    await flows.deliver(flows.share({ reshareAfterRevocation: true, partnerSwitch: true }));
+    const until = (await flows.business()).waiting[wabaId]?.due.nextAt ?? 0;
+    await flows.live(until - flows.now() - 2 * minuteMs);
+    // Meta goes on showing it for some minutes (A3).
+    const removal = flows.removed(wabaId, { businessId: flows.businessId });
+    await flows.deliver(removal);
+    await flows.live(20 * minuteMs);
+    await flows.leave();
+    await flows.live(24 * hourMs);
+    expect(await flows.fate(removal)).not.toBe("refused: not_shared");
+  });
+
   test("while its E4 is out is not forgotten", async () => {
     const flows = await flowsOf({}, { sibling: false });
     const { meta, siblingId, businessId } = flows;

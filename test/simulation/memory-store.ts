@@ -152,6 +152,17 @@ export function createMemoryStore(table: MemoryTable, newId: () => string, send:
       return there ?? row.command;
     },
 
+    async concludeUnowned(conclusion, wabaId, now) {
+      const transition = identify(newId(), { events: [], conclusions: [conclusion] }, now);
+      const rows = transition.concluded.map((concluded) => concludedWrite(concluded, transition.id, now, true).write);
+      const pk = keys.waba(wabaId);
+      function isUnowned(item: Item | undefined): boolean {
+        return item?.pointer?.businessId === undefined;
+      }
+      const refused = await send("conclude", () => table.write([{ pk, holds: isUnowned }, ...rows]));
+      return refused?.failed[0] !== true;
+    },
+
     async reject(rejection, now) {
       const { commandId, wabaId, reason, hash, detail } = rejection;
       const transitionId = newId();
@@ -364,7 +375,7 @@ function createMemoryLimits(table: MemoryTable, newId: () => string, send: SendT
     loadRemovals: () => send("loadRemovals", () => table.get(keys.removalBreaker)?.removals),
     async *heldByBreaker() {
       const held = [...table.items.values()].filter(({ business }) => business?.held?.reason === "breaker");
-      for (const { business } of held) if (business !== undefined) yield business.businessId;
+      yield held.flatMap(({ business }) => business?.businessId ?? []);
     },
     async saveRemovals(loaded, { next: breaker, events }, now) {
       const id = newId();

@@ -399,8 +399,8 @@ export function createRoom(history: History, engine: Engine, judge: Judge) {
         settleWindowMs,
         stopAt: { share: stopAt.share, verify: stopAt.verify },
       };
-      await wakeStopped(deps);
       await dueSweep(deps);
+      await wakeStopped(deps);
     }
     engine.invoke(process, `sweep ${now() - history.startAt}`, timeoutMs.reconcile, () => {
       run().then(end, end);

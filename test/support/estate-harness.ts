@@ -54,7 +54,7 @@ export function customerOf(index: number): Customer {
 }
 
 /** What goes wrong with a call to Meta: the process dies, the function's time is over while it waits, Meta says stop. */
-type Fault = "crash" | "time-out" | "throttle";
+type Fault = "crash" | "time-out" | "throttle" | "forbidden";
 
 /** The estate scan as it is deployed, over the model of Meta and the table in memory, on a clock of its own. */
 export function startEstate(options: { variants?: Partial<Variants>; policy?: Partial<ScanPolicy> } = {}) {
@@ -111,6 +111,9 @@ export function startEstate(options: { variants?: Partial<Variants>; policy?: Pa
       const answer = failCall(model, receiveCall(model, call), { code: 4, message: "Too many calls" }, clock.now);
       const usage = usageHeaders(100, { id: partnerId, percent: 100, regainMinutes: 10 });
       return { kind: "answer", ...answer, headers: { ...answer.headers, ...usage } };
+    }
+    if (fault === "forbidden") {
+      return { kind: "answer", ...failCall(model, receiveCall(model, call), { code: 10, message: "No" }, clock.now) };
     }
     return { kind: "answer", ...handleGraphCall(model, call) };
   }

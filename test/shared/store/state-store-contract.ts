@@ -550,6 +550,24 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
       });
     });
 
+    describe("an answer that holds while nobody owns the WABA", () => {
+      test("is recorded then, once, and not when an owner is stored", async () => {
+        const [unowned, owned] = [newId("12"), newId("12")];
+        await store.claimOwner(owned, newId("11"), { overPendingRevoke: false });
+        const request = shareRequest(unowned);
+        expect(await store.concludeUnowned(conclusionOf(request, "refused"), unowned, at)).toBe(true);
+        expect(await store.loadCommand(request.commandId)).toMatchObject({ outcome: "refused" });
+        // Somebody else's answer to the same command stands.
+        expect(await store.concludeUnowned(conclusionOf(request), unowned, at + 1)).toBe(true);
+        expect(await store.loadCommand(request.commandId)).toMatchObject({ outcome: "refused" });
+        expect((await transition(keys.command(request.commandId))).events).toHaveLength(1);
+
+        const other = shareRequest(owned);
+        expect(await store.concludeUnowned(conclusionOf(other, "refused"), owned, at)).toBe(false);
+        expect(await store.loadCommand(other.commandId)).toBeUndefined();
+      });
+    });
+
     describe("the breaker of automatic revocations", () => {
       test("is written by one of those who loaded the same, announces only what it is told to, and is resumed once", async () => {
         const before = await store.loadRemovals();
@@ -589,7 +607,7 @@ export function describeStateStore(name: string, create: () => Promise<StoreUnde
           if (reason === "breaker") held.push(businessId);
         }
         const told = new Set<string>();
-        for await (const businessId of store.heldByBreaker()) told.add(businessId);
+        for await (const page of store.heldByBreaker()) for (const businessId of page) told.add(businessId);
         expect([...told].filter((id) => held.includes(id)).toSorted()).toEqual(held.toSorted());
         expect(told.size).toBe(held.length);
       });
