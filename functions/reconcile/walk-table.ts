@@ -74,13 +74,21 @@ async function judge(
     const isDeleted = business.records[subject]?.state === "deleted";
     if (kind === "allocation_gone" && !isDeleted && !countMissing(slice, "allocations", deps)) continue;
     if (kind === "waba_left" && !countMissing(slice, "wabas", deps)) continue;
+    // Somebody has attached it by hand: that is the difference.
+    if (kind === "allocated_unattached" && (await isFunded(subject, slice, deps))) continue;
     await sight(difference, slice, deps);
   }
 }
 
+/** The list of WABAs, read before, shows that a record of ours pays for it. */
+async function isFunded(wabaId: string, { scan }: Slice, { findings }: ScanDeps): Promise<boolean> {
+  const finding = await findings.loadFinding("allocation_unknown", wabaId);
+  return finding?.lastScanId === scan.scanId;
+}
+
 async function planVerifications(business: Business, slice: Slice, deps: ScanDeps): Promise<void> {
   const { store, policy, now } = deps;
-  const funded = Object.values(business.wabas).filter(isFunded);
+  const funded = Object.values(business.wabas).filter(isBelieved);
   const { oldestCheckedAt = Infinity } = slice.scan;
   const oldest = Math.min(oldestCheckedAt, ...funded.map(checkedAt));
   if (oldest < oldestCheckedAt) slice.scan = { ...slice.scan, oldestCheckedAt: oldest };
@@ -92,7 +100,7 @@ async function planVerifications(business: Business, slice: Slice, deps: ScanDep
   await store.commit(business, { business: planned, events: [], conclusions: [] }, now());
 }
 
-function isFunded(waba: Waba): waba is SharedWaba {
+function isBelieved(waba: Waba): waba is SharedWaba {
   return waba.status === "shared" || waba.status === "verified";
 }
 

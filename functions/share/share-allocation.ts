@@ -472,9 +472,10 @@ async function continueShare(continuation: Continuation, turn: Turn, deps: Comma
   if (isSharing(waba)) await driveShare(waba.request, businessId, {}, turn, deps);
 }
 
-/** Asks for the next look at this WABA. */
+/** Asks for the next look at this WABA: at this very command, which may wait behind another one. */
 async function wakeFor(business: Business, request: ShareRequest, turn: Turn, deps: CommandDeps): Promise<void> {
-  const entry = dueEntries(business).find(({ wabaId }) => wabaId === request.wabaId);
+  const entries = dueEntries(business).filter(({ wabaId }) => wabaId === request.wabaId);
+  const entry = entries.find(({ commandId }) => commandId === request.commandId) ?? entries[0];
   await wakeSoon(deps, turn.log, entry, business.businessId);
 }
 

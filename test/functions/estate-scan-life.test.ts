@@ -336,6 +336,21 @@ describe("what a scan sets going", () => {
     expect(found(estate)).toEqual([`allocation_unknown ${wabaId}`]);
   });
 
+  test("one that was allocated, and that a hand has attached, is told of once", async () => {
+    const estate = await calmEstate(30);
+    const { businessId, wabaIds, credentialId } = customerOf(1);
+    const [wabaId = ""] = wabaIds;
+    const business = await estate.business(businessId);
+    const { evidence: _never, ...waba } = business.wabas[wabaId] as SharedWaba;
+    const records = Object.fromEntries(
+      Object.entries(business.records).map(([id, record]) => [id, { ...record, credentialId }]),
+    );
+    await estate.put({ ...business, records, wabas: { [wabaId]: { ...waba, status: "allocated" } } });
+    estate.nextDay();
+    await twoScans(estate);
+    expect(found(estate)).toEqual([`allocation_unknown ${wabaId}`]);
+  });
+
   test("a mismatch that Meta shows healed is verified", async () => {
     const estate = await calmEstate(30);
     const { businessId, wabaIds } = customerOf(1);

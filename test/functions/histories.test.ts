@@ -55,6 +55,18 @@ describe("a share", () => {
     expect((await flows.business()).wabas[wabaId]?.status).toBe("sharing");
   });
 
+  test("that waits behind another one's attempt is asked about by itself, before any sweep", async () => {
+    const flows = await flowsOf();
+    await flows.meta.faults({ match: "E2", kind: "cut-before" });
+    await flows.deliver(flows.share());
+    flows.pass(1000);
+    const second = flows.share();
+    await flows.deliver(second);
+    expect(await flows.whereabouts(second)).toEqual(["item"]);
+    const asked = flows.messages.map(({ record }) => JSON.parse(record.body));
+    expect(asked).toContainEqual(expect.objectContaining({ type: "continue", commandId: second.commandId }));
+  });
+
   test("is not refused by a duplicate that asked before the customer shared its WABA", async () => {
     const flows = await flowsOf();
     const share = flows.share();
