@@ -159,8 +159,8 @@ async function growBusiness(add: Bench["add"], plot: Bench["plot"], progress: Be
           ifMissed:
             `${moreMs.toFixed(0)} ms more here, for an item of ${Math.round(bytes / 1024)} KB that is sent, parsed and written whole` +
             (name === "revoke"
-              ? `, and for a look at the funding of each WABA, one after the other: ${many.calls} calls to Meta in place of ` +
-                `${few.calls}, of 400 ms each in service. A few at a time would be as quick as one`
+              ? `, and for a look at the funding of each WABA, ten at a time: ${many.calls} calls to Meta in place of ` +
+                `${few.calls}, of 400 ms each in service. More at a time would use up the WABAs' and the app's budgets in bursts`
               : `; the ${many.calls} calls to Meta, which answers at once here, take ${many.calls * 400} ms in service. An item ` +
                 "for each WABA would change it"),
         }),
