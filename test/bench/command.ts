@@ -32,7 +32,8 @@ const limits: Record<string, Limit> = {
     units: 12,
     whyUnits:
       "a verification keeps the intent's due time, and the index its entry, unless the POST took longer than the one is behind " +
-      "the other: on the local stage a tenth of a second, on others 8. Or ids and names are longer, and the item is above 1 KB",
+      "the other: on the local stage a tenth of a second, on others 8. And the item is 30 bytes above 1 KB since a record keeps what " +
+      "it pays by, without which nobody saw whom else it pays for; where a WABA's evidence says the same, it need not be stored",
   },
   "second-waba": {
     calls: 4,
