@@ -340,6 +340,18 @@ export const mutants: readonly Mutant[] = [
       return item.version === 0 ? { ...change, business: item } : change;
     }),
   ),
+  swap(
+    "mismatched-is-not-said-at-once",
+    ["I3", "rest"],
+    "shared/domain/verify.ts",
+    "recordProof",
+    (real) =>
+      (item, wabaId, proof, verdict, request, ...rest) => {
+        const isKnown = item.wabas[wabaId].status === "mismatched" && verdict.kind === "unequal";
+        if (!isKnown || request === undefined) return real(item, wabaId, proof, verdict, request, ...rest);
+        return { kind: "write-then-later", change: { business: { ...item }, events: [], conclusions: [] } };
+      },
+  ),
   seldom(
     swap("waiting-verify-asks-often", ["rest"], "functions/verify/verify-funding.ts", "untilDue", () => () => 60_000),
   ),
