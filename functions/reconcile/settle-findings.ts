@@ -111,7 +111,7 @@ async function readRecord(allocationId: string | undefined, slice: Slice, deps: 
   return reading.seen === "strange" ? "live" : reading.seen;
 }
 
-/** E7 with every token there is: one that may not see the funding shows none (unknown 10). */
+/** E7, with the customer's token where this role may read it: one that may not see the funding shows none (unknown 10). */
 async function confirmFunding(finding: Finding, slice: Slice, deps: ScanDeps): Promise<Verdict> {
   const { kind, wabaId, businessId, allocationId } = finding;
   if (wabaId === undefined || businessId === undefined) return "unknown";

@@ -50,8 +50,7 @@ export type ShareDecision =
   | { kind: "probe-record" }
   | { kind: "on-item" }
   | { kind: "wait"; until: number }
-  /** Another share of this WABA waits on the item already: this one comes back after it. */
-  /** Another share of the WABA waits until then. */
+  /** Another share of this WABA waits on the item already, until then: this one comes back after it. */
   | { kind: "later"; until: number }
   /** The item holds a command of the same id and other content. */
   | { kind: "reused" }

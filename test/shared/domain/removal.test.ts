@@ -181,6 +181,7 @@ describe("a revocation that Meta, not a person, asked for", () => {
 
   test.each<[string, Record<string, Waba>]>([
     ["is not on the table, and may be funded", {}],
+    ["has a share that is about to be tried again", { [wabaId]: sharingWaba({ intent: undefined }) }],
     ["was revoked while a POST is unanswered", { [wabaId]: revokedWaba({ intent: intent() }) }],
   ])("is held beside a sibling when its WABA %s", (_title, own) => {
     const facts = factsOf({ ...clear, business: business({ wabas: { ...own, ...sibling } }) });
